@@ -1,0 +1,274 @@
+"""Model directories: safetensors weights, tokenizer, task and lineage in one folder that is verified when loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from service.model.decoding import Decoding
+from service.model.encoding import TextEncoder
+from service.model.errors import CheckpointError, InputError
+from service.model.network import Network, Pooling, build_network
+from service.model.scoring import Normaliser
+from service.model.task import Task
+
+FORMAT = 1
+HEAD = "head.safetensors"
+SETTINGS = "xal.json"
+MANIFEST = "manifest.json"
+CARD = "README.md"
+MAKE_ONE = "make one with: xal export RUN_DIR --round N --output DIR"
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What xal.json holds beside the head's shape: all that scoring needs to know about a trained network."""
+
+    task: Task
+    pooling: Pooling
+    decoding: Decoding
+    normaliser: Normaliser | None
+    trained_on_explanations: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        n = self.normaliser
+        return {
+            "format": FORMAT,
+            "task": self.task.to_dict(),
+            "head": {"file": HEAD, "outputs": len(self.task.labels), "labels": list(self.task.label_ids)},
+            "pooling": self.pooling,
+            "decoding": asdict(self.decoding),
+            "log_z_p": n.log_z_p if n else None,
+            "log_z_c": n.log_z_c if n else None,
+            "pool_size": n.size if n else None,
+            "trained_on_explanations": self.trained_on_explanations,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ModelSettings:
+        if data.get("format") != FORMAT:
+            raise CheckpointError(
+                f"format {data.get('format')!r} is not {FORMAT}, the one that this version of xal reads"
+            )
+        if data["pooling"] not in ("cls", "mean"):
+            raise CheckpointError(f"pooling is {data['pooling']!r}; expected cls or mean")
+        normaliser = None
+        if data["log_z_p"] is not None:
+            normaliser = Normaliser(float(data["log_z_p"]), float(data["log_z_c"]), int(data["pool_size"]))
+            if not (math.isfinite(normaliser.log_z_p) and math.isfinite(normaliser.log_z_c)):
+                raise CheckpointError("log_z_p and log_z_c must be finite numbers")
+        return cls(
+            task=Task.from_dict(data["task"]),
+            pooling=data["pooling"],
+            decoding=Decoding(**data["decoding"]),
+            normaliser=normaliser,
+            trained_on_explanations=bool(data["trained_on_explanations"]),
+        )
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a model comes from. metrics: name -> number; lineage: run, round, seed, data hash, teacher, ..."""
+
+    metrics: dict[str, Any] = field(default_factory=dict)
+    lineage: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded model directory. manifest: the verified content of manifest.json."""
+
+    network: Network
+    encoder: TextEncoder
+    settings: ModelSettings
+    manifest: dict[str, Any]
+
+    @property
+    def model_version(self) -> str:
+        return str(self.manifest["model_version"])
+
+
+def save(
+    directory: Path, network: Network, encoder: TextEncoder, settings: ModelSettings, provenance: Provenance
+) -> str:
+    """Write a model directory, all of it or nothing; returns its model version. Raises InputError where it exists."""
+    with new_directory(directory) as temporary:
+        network.backbone.save_pretrained(temporary)
+        encoder.tokenizer.save_pretrained(temporary)
+        save_file(
+            {name: value.detach().cpu().contiguous() for name, value in network.head.state_dict().items()},
+            temporary / HEAD,
+        )
+        return _seal(temporary, settings, provenance)
+
+
+def resave(source: Path, directory: Path, settings: ModelSettings, provenance: Provenance) -> str:
+    """Copy a verified model directory under new settings and provenance; returns the copy's model version."""
+    manifest = verify(source)
+    with new_directory(directory) as temporary:
+        for name in manifest["files"]:
+            shutil.copyfile(source / name, temporary / name)
+        return _seal(temporary, settings, provenance)
+
+
+def load(directory: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoint:
+    """Verify and load a model directory, on the CPU, in evaluation mode.
+
+    Only safetensors are read and no code that a directory brings is run. Raises CheckpointError naming the file that
+    is missing, altered or unreadable, and the command that makes a model directory.
+    """
+    directory = Path(directory)
+    manifest = verify(directory)
+    try:
+        settings = ModelSettings.from_dict(json.loads((directory / SETTINGS).read_text(encoding="utf-8")))
+        encoder = TextEncoder(AutoTokenizer.from_pretrained(directory, local_files_only=True), settings.task)
+        backbone, report = AutoModelForSeq2SeqLM.from_pretrained(
+            directory, use_safetensors=True, local_files_only=True, dtype=dtype, output_loading_info=True
+        )
+        if report["missing_keys"]:
+            raise CheckpointError(f"the weights lack {sorted(report['missing_keys'])[0]}")
+        network = build_network(backbone, encoder, settings.pooling)
+        network.head.load_state_dict(load_file(directory / HEAD))
+    except (InputError, OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{directory}: the model cannot be loaded: {reason}; {MAKE_ONE}") from None
+    return Checkpoint(network.eval(), encoder, settings, manifest)
+
+
+def verify(directory: str | Path) -> dict[str, Any]:
+    """Check every file of a model directory against its manifest's SHA-256 and return the manifest.
+
+    Raises CheckpointError for a directory that is missing, is not a model directory, or differs from its manifest by
+    a missing, changed or added file.
+    """
+    directory = Path(directory)
+    files = _listed_files(directory)
+    for name, expected in files.items():
+        if not (directory / name).is_file():
+            raise CheckpointError(
+                f"{directory}: {name} is missing, though {MANIFEST} lists it; copy it again or {MAKE_ONE}"
+            )
+        found = sha256(directory / name)
+        if found != expected:
+            raise CheckpointError(
+                f"{directory}: {name} is damaged or altered: expected SHA-256 {expected[:12]}…, found {found[:12]}…; "
+                f"copy it again or {MAKE_ONE}"
+            )
+    for path in directory.iterdir():
+        # A stray file could change what transformers loads (adapters, pickles); dot files are other programs' litter.
+        if path.name not in files and path.name not in (MANIFEST, CARD) and not path.name.startswith("."):
+            raise CheckpointError(f"{directory}: {path.name} is not in {MANIFEST}; remove it or {MAKE_ONE}")
+    manifest: dict[str, Any] = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    if manifest.get("model_version") != _version(files):
+        raise CheckpointError(
+            f"{directory}: {MANIFEST} is altered: its model_version is not that of its files; {MAKE_ONE}"
+        )
+    return manifest
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def new_directory(directory: Path) -> Iterator[Path]:
+    """A temporary directory that takes the given name once the block ends well, and vanishes if it does not."""
+    if directory.exists():
+        raise InputError(f"{directory} exists; give a directory that does not, or remove it first")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        os.rename(temporary, directory)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _listed_files(directory: Path) -> dict[str, str]:
+    """File name -> SHA-256, from the manifest."""
+    if not directory.is_dir():
+        raise CheckpointError(f"{directory}: no such model directory; {MAKE_ONE}")
+    if (directory / "metrics.json").exists() and (directory / "config.yaml").exists():
+        raise CheckpointError(
+            f"{directory} is a run directory, not a model; export a round of it: "
+            f"xal export {directory} --round N --output DIR"
+        )
+    if missing := [name for name in (MANIFEST, SETTINGS, "config.json", HEAD) if not (directory / name).is_file()]:
+        raise CheckpointError(f"{directory}: not a complete model directory, {', '.join(missing)} missing; {MAKE_ONE}")
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        files = {str(name): str(entry["sha256"]) for name, entry in manifest["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{directory}: {MANIFEST} cannot be read ({error!r}); {MAKE_ONE}") from None
+    if unsafe := [name for name in files if Path(name).name != name]:
+        raise CheckpointError(
+            f"{directory}: {MANIFEST} names {unsafe[0]!r}, which is not a plain file name; {MAKE_ONE}"
+        )
+    if unlisted := [name for name in (SETTINGS, "config.json", HEAD) if name not in files]:
+        raise CheckpointError(f"{directory}: {MANIFEST} does not list {', '.join(unlisted)}; {MAKE_ONE}")
+    return files
+
+
+def _seal(directory: Path, settings: ModelSettings, provenance: Provenance) -> str:
+    """Write xal.json, the manifest and the model card around the weights; returns the model version."""
+    write_json(directory / SETTINGS, settings.to_dict())
+    names = sorted(path.name for path in directory.iterdir() if path.name not in (MANIFEST, CARD))
+    files = {name: {"sha256": sha256(directory / name), "bytes": (directory / name).stat().st_size} for name in names}
+    version = _version({name: str(entry["sha256"]) for name, entry in files.items()})
+    manifest = {"format": FORMAT, "model_version": version, "files": files, **asdict(provenance)}
+    write_json(directory / MANIFEST, manifest)
+    (directory / CARD).write_text(model_card(settings, manifest), encoding="utf-8")
+    return version
+
+
+def _version(files: Mapping[str, str]) -> str:
+    """Content hash of everything that decides the answers: 16 hex digits over all names and digests."""
+    return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()[:16]
+
+
+def write_json(path: Path, data: Any) -> None:
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def model_card(settings: ModelSettings, manifest: Mapping[str, Any]) -> str:
+    """The model directory's README: what it is, how good it was, where it comes from, how to use it."""
+    task = settings.task
+    explanations = (
+        "It was trained on explanations: `/explain` and `/acquisition_score` mean what they say."
+        if settings.trained_on_explanations
+        else "It was trained WITHOUT explanations: its labels are meaningful, its explanations and scores are not."
+    )
+    return (
+        f"# {task.name}, version {manifest['model_version']}\n\n"
+        f"A classifier with explanations (explainable active learning, arXiv 2310.05502). {explanations}\n\n"
+        f"- labels: {', '.join(task.label_ids)}\n- fields: {', '.join(task.fields)}\n"
+        f"- input: at most {task.max_input_tokens} tokens, pooling `{settings.pooling}`\n"
+        f"- explanations: beam search with {settings.decoding.num_beams} beams, "
+        f"at most {settings.decoding.max_new_tokens} tokens\n\n"
+        f"## Metrics\n\n| metric | value |\n|---|---|\n{_table_rows(manifest['metrics'])}\n"
+        f"## Lineage\n\n| what | value |\n|---|---|\n{_table_rows(manifest['lineage'])}\n"
+        "## Use\n\n```\nxal serve --model DIR\nxal score --model DIR --input FILE --output FILE\n```\n\n"
+        "The weights load with transformers' `AutoModelForSeq2SeqLM`; the classification head is `head.safetensors`.\n"
+    )
+
+
+def _table_rows(table: Mapping[str, Any]) -> str:
+    return "".join(f"| {name} | {value} |\n" for name, value in table.items())

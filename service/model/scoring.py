@@ -1,0 +1,99 @@
+"""The acquisition score and its parts: one pure function per equation (arXiv 2310.05502, Eq. 6 and 8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+Floats = NDArray[np.float64]
+
+LAMBDA = 0.5  # the paper's weight of the explanation score against the entropy
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """The two sums of Eq. 8 over one unlabeled pool, as logarithms, and that pool's size.
+
+    Scores normalised by the same Normaliser can be compared with each other, whenever they were computed.
+    """
+
+    log_z_p: float
+    log_z_c: float
+    size: int
+
+
+def entropy(probabilities: ArrayLike) -> Floats:
+    """Entropy c_i of each row, in nats: 0 (certain) to log C (no idea). (N, C) -> (N,)."""
+    p = np.asarray(probabilities, dtype=np.float64)
+    return -np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0).sum(axis=-1) + 0.0  # + 0.0: no negative zero
+
+
+def explanation_score(token_log_probs: Tensor, mask: Tensor) -> Tensor:
+    """Eq. 6: p_r = (1/|e_r|) sum_t log P(e_{r,t} | x, e_{r,<t}), the end-of-sequence token counted.
+
+    token_log_probs: (n, length); mask: (n, length), true where a token of the explanation stands. Every row must have
+    at least one. Returns (n,), in nats per token, at most 0: higher = the model finds the explanation more natural.
+    """
+    mask = mask.to(token_log_probs.dtype)
+    return (token_log_probs * mask).sum(dim=-1) / mask.sum(dim=-1)
+
+
+def log_normaliser(values: ArrayLike) -> float:
+    """log sum_i exp(v_i): log Z_c of the entropies c, log Z_p of the negated explanation scores -p. (N,) -> float."""
+    v = np.asarray(values, dtype=np.float64)
+    if v.size == 0:
+        return -np.inf
+    peak = v.max()
+    return float(peak + np.log(np.exp(v - peak).sum()))
+
+
+def pool_normaliser(explanation_scores: ArrayLike, entropies: ArrayLike) -> Normaliser:
+    """Z_p and Z_c of Eq. 8 over one unlabeled pool. (N,), (N,) -> Normaliser."""
+    p = np.asarray(explanation_scores, dtype=np.float64)
+    return Normaliser(log_normaliser(-p), log_normaliser(entropies), int(p.size))
+
+
+def acquisition_terms(
+    explanation_scores: ArrayLike, entropies: ArrayLike, normaliser: Normaliser, lambda_: float = LAMBDA
+) -> tuple[Floats, Floats]:
+    """The two weighted terms of Eq. 8, explanation term first. (N,), (N,) -> (N,), (N,), both positive."""
+    p = np.asarray(explanation_scores, dtype=np.float64)
+    c = np.asarray(entropies, dtype=np.float64)
+    explanation_term = lambda_ / (1 + lambda_) * np.exp(-p - normaliser.log_z_p)
+    entropy_term = 1 / (1 + lambda_) * np.exp(c - normaliser.log_z_c)
+    return explanation_term, entropy_term
+
+
+def acquisition_score(
+    explanation_scores: ArrayLike, entropies: ArrayLike, normaliser: Normaliser, lambda_: float = LAMBDA
+) -> Floats:
+    """Eq. 8: s_i = lambda/(1+lambda) exp(-p_i)/Z_p + 1/(1+lambda) exp(c_i)/Z_c; higher = ask for this one first.
+
+    explanation_scores: p_i, Eq. 6 of the top-1 hypothesis, (N,). entropies: c_i in nats, (N,). lambda_: >= 0.
+    Returns (N,); over the very pool that made the normaliser the scores add up to 1.
+    """
+    explanation_term, entropy_term = acquisition_terms(explanation_scores, entropies, normaliser, lambda_)
+    return explanation_term + entropy_term
+
+
+def order(scores: ArrayLike) -> NDArray[np.int64]:
+    """Indices from the highest score to the lowest; ties keep the pool's order, so that runs repeat. (N,) -> (N,)."""
+    return np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
+
+
+def ranks(scores: ArrayLike) -> NDArray[np.int64]:
+    """1 for the item to ask for first, N for the last; ties keep their order. (N,) -> (N,)."""
+    places = order(scores)
+    result = np.empty(len(places), dtype=np.int64)
+    result[places] = np.arange(1, len(places) + 1)
+    return result
+
+
+def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
+    """log P(e_t | x, e_<t) of the given tokens, in float32. (n, length, vocab), (n, length) -> (n, length)."""
+    chosen = logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).float()
+    return chosen - torch.logsumexp(logits.float(), dim=-1)

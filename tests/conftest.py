@@ -1,0 +1,65 @@
+"""Fixtures that several rooms' tests share: tiny backbones and a model directory in the fixed format."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from service.model import checkpoint
+from service.model.checkpoint import ModelSettings, Provenance
+from service.model.decoding import Decoding
+from service.model.network import load_network
+from service.model.scoring import Normaliser
+from tests import tiny
+
+torch.set_num_threads(1)  # tiny models: a second thread only costs
+
+
+@pytest.fixture(scope="session")
+def backbone_dir(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Family name -> directory of a tiny random backbone of that family, made once."""
+    made: dict[str, Path] = {}
+
+    def make(family: str) -> Path:
+        if family not in made:
+            made[family] = tiny.save_backbone(family, tmp_path_factory.mktemp("backbones") / family)
+        return made[family]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_model_dir(
+    backbone_dir: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Family name -> a fresh, untrained model directory in the fixed format."""
+
+    def make(family: str) -> Path:
+        with torch.random.fork_rng():
+            torch.manual_seed(11)
+            network, encoder = load_network(backbone_dir(family), tiny.TASK, "cls")
+            torch.nn.init.normal_(network.head.weight)  # probabilities that differ from text to text
+        directory = tmp_path_factory.mktemp("models") / family
+        checkpoint.save(
+            directory,
+            network.eval(),
+            encoder,
+            ModelSettings(
+                task=tiny.TASK,
+                pooling="cls",
+                decoding=Decoding(num_beams=3, max_new_tokens=12),
+                normaliser=Normaliser(log_z_p=9.5, log_z_c=4.5, size=50),
+                trained_on_explanations=True,
+            ),
+            Provenance(metrics={"macro_f1": 0.5}, lineage={"run": "tiny", "round": 0}),
+        )
+        return directory
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def model_dir(make_model_dir: Callable[[str], Path]) -> Path:
+    """A model directory around a tiny T5; read-only for tests (copy it to damage it)."""
+    return make_model_dir("t5")

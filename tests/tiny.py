@@ -1,0 +1,167 @@
+"""Tiny real models with random weights: an encoder-decoder of each kind, its tokenizer trained on real sentences."""
+
+import json
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertLMHeadModel,
+    BertModel,
+    EncoderDecoderModel,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+    T5GemmaConfig,
+    T5GemmaForConditionalGeneration,
+    T5GemmaModuleConfig,
+)
+
+from service.model.task import Task
+
+ROOT = Path(__file__).parents[1]
+EXPLANATIONS = ROOT / "examples" / "product-reviews" / "explanations.jsonl"
+FAMILIES = ("t5", "bart", "bert2bert", "t5gemma")
+VOCABULARY = 400
+
+TASK = Task.from_dict(
+    {
+        "name": "tiny-sentiment",
+        "fields": ["text"],
+        "label_field": "label",
+        "labels": {"negative": "negative", "neutral": "neutral", "positive": "positive"},
+        "input": "{text}",
+        "prompt": 'Review: "{text}". The sentiment of this review is {label}, explain the reason within 30 words.',
+        "max_input_tokens": 32,
+        "max_explanation_tokens": 16,
+    }
+)
+
+# Special tokens of each family: what its real tokenizers have. T5's has no [CLS]: the encoder adds one.
+SPECIALS = {
+    "t5": {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"},
+    "t5gemma": {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"},
+    "bart": {
+        "bos_token": "<s>",
+        "cls_token": "<s>",
+        "pad_token": "<pad>",
+        "eos_token": "</s>",
+        "sep_token": "</s>",
+        "unk_token": "<unk>",
+    },
+    "bert2bert": {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"},
+}
+AROUND = {"t5": "$A </s>", "t5gemma": "$A", "bart": "<s> $A </s>", "bert2bert": "[CLS] $A [SEP]"}
+
+
+def sentences(limit: int = 100) -> list[str]:
+    """Real sentences: the recorded explanations of product reviews."""
+    rows = [json.loads(line) for line in EXPLANATIONS.read_text(encoding="utf-8").splitlines()[:limit]]
+    return [text for row in rows for text in row["explanations"].values()]
+
+
+def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
+    specials = list(dict.fromkeys(SPECIALS[family].values()))
+    tokenizer = Tokenizer(models.BPE(unk_token=SPECIALS[family]["unk_token"]))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.train_from_iterator(
+        sentences(), trainers.BpeTrainer(vocab_size=VOCABULARY - 8, special_tokens=specials, show_progress=False)
+    )
+    around = AROUND[family]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=around,
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in specials if token in around],
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIALS[family])
+
+
+def make_backbone(family: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
+    if family == "t5":
+        return T5ForConditionalGeneration(
+            T5Config(
+                vocab_size=VOCABULARY,
+                d_model=32,
+                d_kv=8,
+                d_ff=64,
+                num_layers=2,
+                num_heads=4,
+                feed_forward_proj="gated-gelu",
+                tie_word_embeddings=False,
+                pad_token_id=pad,
+                eos_token_id=eos,
+                decoder_start_token_id=pad,
+            )
+        )
+    if family == "bart":
+        return BartForConditionalGeneration(
+            BartConfig(
+                vocab_size=VOCABULARY,
+                d_model=32,
+                encoder_layers=2,
+                decoder_layers=2,
+                encoder_attention_heads=4,
+                decoder_attention_heads=4,
+                encoder_ffn_dim=64,
+                decoder_ffn_dim=64,
+                max_position_embeddings=64,
+                pad_token_id=pad,
+                eos_token_id=eos,
+                bos_token_id=tokenizer.bos_token_id,
+                decoder_start_token_id=eos,
+                forced_eos_token_id=eos,
+            )
+        )
+    if family == "t5gemma":
+        part = {
+            "vocab_size": VOCABULARY,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "max_position_embeddings": 64,
+            "pad_token_id": pad,
+            "eos_token_id": eos,
+            "bos_token_id": tokenizer.bos_token_id,
+        }
+        config = T5GemmaConfig(
+            encoder=T5GemmaModuleConfig(**part),
+            decoder=T5GemmaModuleConfig(**part, cross_attention_hidden_size=32),
+            vocab_size=VOCABULARY,
+            pad_token_id=pad,
+            eos_token_id=eos,
+            bos_token_id=tokenizer.bos_token_id,
+        )
+        model = T5GemmaForConditionalGeneration(config)
+        model.generation_config.bos_token_id = tokenizer.bos_token_id
+        return model
+    shape = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 64,
+        "pad_token_id": pad,
+    }
+    encoder = BertModel(BertConfig(**shape))
+    decoder = BertLMHeadModel(BertConfig(**shape, is_decoder=True, add_cross_attention=True))
+    return EncoderDecoderModel(encoder=encoder, decoder=decoder)
+
+
+def save_backbone(family: str, directory: Path) -> Path:
+    """A directory that ``AutoModelForSeq2SeqLM`` and ``AutoTokenizer`` load, as --model takes it."""
+    tokenizer = make_tokenizer(family)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        make_backbone(family, tokenizer).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
