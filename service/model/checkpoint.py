@@ -134,7 +134,7 @@ def load(directory: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoin
     directory = Path(directory)
     manifest = verify(directory)
     try:
-        settings = ModelSettings.from_dict(json.loads((directory / SETTINGS).read_text(encoding="utf-8")))
+        settings = read_settings(directory)
         encoder = TextEncoder(AutoTokenizer.from_pretrained(directory, local_files_only=True), settings.task)
         backbone, report = AutoModelForSeq2SeqLM.from_pretrained(
             directory, use_safetensors=True, local_files_only=True, dtype=dtype, output_loading_info=True
@@ -147,6 +147,11 @@ def load(directory: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoin
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{directory}: the model cannot be loaded: {reason}; {MAKE_ONE}") from None
     return Checkpoint(network.eval(), encoder, settings, manifest)
+
+
+def read_settings(directory: Path) -> ModelSettings:
+    """What a verified model directory's xal.json says."""
+    return ModelSettings.from_dict(json.loads((directory / SETTINGS).read_text(encoding="utf-8")))
 
 
 def verify(directory: str | Path) -> dict[str, Any]:

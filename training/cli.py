@@ -1,0 +1,279 @@
+"""The command ``xal``: its options, and what each command does with them.
+
+Exit codes: 0 done, 1 failure, 2 wrong usage or input (one line that says what to do). Options that are not given are
+left out, so that every default stands in one place, the function or the configuration that uses it. Nothing heavy is
+imported above the commands' bodies: ``xal --help`` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from service.model.errors import InputError, XalError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    options = vars(_parser().parse_args(arguments))
+    name, command = options.pop("command"), options.pop("function")
+    try:
+        command(**options)
+    except InputError as error:
+        return _failed(name, error, 2)
+    except XalError as error:
+        return _failed(name, error, 1)
+    except KeyboardInterrupt:
+        return _failed(name, "stopped; what was finished is kept", 130)
+    return 0
+
+
+def cache_directory() -> Path:
+    """Where offline parts, composed backbones and teachers' answers are kept: XAL_CACHE, or ~/.cache/xal."""
+    return Path(os.environ.get("XAL_CACHE") or Path.home() / ".cache" / "xal").expanduser()
+
+
+def _failed(command: str, message: object, code: int) -> int:
+    print(f"xal {command}: {message}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="xal", description="Explainable active learning (arXiv 2310.05502).")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, function: Callable[..., None], help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, description=help, argument_default=argparse.SUPPRESS)
+        command.set_defaults(function=function)
+        return command
+
+    _demo_options(add("demo", _demo, "the whole way on real data, offline, with embedded parts"))
+    _run_options(add("run", _run, "the active-learning loop, with labels that come from the data"))
+    _score_options(add("score", _score, "score a pool file of any size with an exported model"))
+    _export_options(add("export", _export, "make a model directory of a run's round"))
+    _report_options(add("report", _report, "learning curves and tables of runs: PNG and one HTML page"))
+    _serve_options(add("serve", _serve, "serve an exported model over HTTP"))
+    _doctor_options(add("doctor", _doctor, "check the installation, a model, a teacher, a running service"))
+    return parser
+
+
+def _demo_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, help="where everything goes (default build/demo)")
+    parser.add_argument("--live-teacher", action="store_true", help="explanations by a small LLM that is served here")
+
+
+def _demo(**options: Any) -> None:
+    _quiet_libraries()
+    from training.demo import demo
+
+    demo(cache=cache_directory(), **options)
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--task", type=Path, required=True, help="task file (YAML)")
+    add("--data", type=Path, required=True, help="JSONL, CSV or Parquet; a column split says train, dev or test")
+    add("--output", type=Path, required=True, help="run directory; a run that is there goes on")
+    add("--strategy", required=True, help="query strategy: random, entropy or xal")
+    add("--test", type=Path, help="a test set in a file of its own")
+    add("--dev", type=Path, help="a development set in a file of its own")
+    add("--budget", type=int, help="labels in all (default 500)")
+    add("--query-size", type=int, help="labels a round (default 100)")
+    add("--initial-set", type=int, help="number of the first random draw (default 0)")
+    add("--seed", type=int, help="seed of training and selection (default 0)")
+    add("--lambda", type=float, dest="lambda_", help="weight of the explanation score in Eq. 8 (default 0.5)")
+    add("--keep-models", choices=("all", "last"), help="whose model to keep: every round's or the last (default all)")
+    _teacher_options(parser.add_argument_group("explanations"))
+    _training_options(parser.add_argument_group("model and training"))
+
+
+def _teacher_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--explanations", type=Path, help="file of recorded explanations (JSONL)")
+    add("--teacher-url", help="base URL of an OpenAI-compatible API (or the variable XAL_TEACHER_URL)")
+    add("--teacher-model", help="the LLM's name at that API")
+    add("--teacher-key-from", metavar="VARIABLE", help="variable that holds the API key (default OPENAI_API_KEY)")
+    add("--teacher-max-tokens", type=int, help="hard cap on tokens ever spent on the cache file (default 1,000,000)")
+    add("--teacher-max-cost", type=float, help="hard cap on cost ever spent on the cache file; needs --teacher-prices")
+    add("--teacher-prices", type=float, nargs=2, metavar=("IN", "OUT"), help="price of a million tokens, in and out")
+    add("--teacher-temperature", type=float, help="sampling temperature (default 0)")
+    add("--teacher-concurrency", type=int, help="requests at a time (default 8)")
+    add("--teacher-cache", type=Path, help="SQLite file that keeps every answer (default in ~/.cache/xal)")
+    add("--train-on-explanations", choices=("yes", "no"), help="default: as the strategy does in the paper")
+    add("--only-explained", action="store_true", help="keep texts without recorded explanations out of the pool")
+
+
+# Flags of ``xal run`` that are fields of TrainerConfig.
+_TRAINER_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "epochs": (int, "passes over the labeled texts each round"),
+    "learning_rate": (float, "of the encoder, and of all else unless set"),
+    "decoder_learning_rate": (float, "of the decoder"),
+    "head_learning_rate": (float, "of the classification head"),
+    "batch_size": (int, "texts per optimizer step"),
+    "micro_batch_size": (int, "texts in memory at a time"),
+    "warmup": (float, "share of the steps in which the learning rate rises"),
+    "lambda1": (float, "weight of the generation loss, Eq. 7"),
+    "lambda2": (float, "weight of the ranking loss, Eq. 7"),
+    "pooling": (str, "what h_0 is: cls or mean"),
+}
+
+
+def _training_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--model", help="hub id (google/flan-t5-large), directory, or minilm-minilm, which needs no hub (the default)")
+    add("--warm-start", action="store_true", help="go on from the last round's weights instead of the pre-trained ones")
+    add("--device", help="auto, cpu, cuda, cuda:N or mps (default auto)")
+    add("--num-beams", type=int, help="beams for explanations (default 5)")
+    add("--max-new-tokens", type=int, help="longest explanation to generate (default: the task's)")
+    for name, (kind, help) in _TRAINER_FLAGS.items():
+        add(f"--{name.replace('_', '-')}", type=kind, help=f"{help} (default: the model's own or the paper's)")
+
+
+def _run(**options: Any) -> None:
+    _quiet_libraries()
+    from training.setup import RunOptions, prepare
+
+    trainer = {name: options.pop(name) for name in _TRAINER_FLAGS if name in options}
+    if "train_on_explanations" in options:
+        options["train_on_explanations"] = options["train_on_explanations"] == "yes"
+    llm = _teacher_config(options)
+    loop, notes = prepare(RunOptions(**options, llm=llm, trainer=trainer), cache=cache_directory())
+    for note in notes:
+        print(f"note: {note}")
+    for entry in loop.run():
+        seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in entry["seconds"].items())
+        print(f"round {entry['round']}: {entry['n_labeled']} labels, macro-F1 {entry['macro_f1']:.3f} (s: {seconds})")
+    print(f"next: xal report {loop.directory} --output DIR")
+    print(f"      xal export {loop.directory} --round {entry['round']} --output DIR")
+
+
+def _teacher_config(options: dict[str, Any]) -> Any:
+    """Take the teacher's options out and make its configuration of them; None where no API is named."""
+    from pydantic import ValidationError
+
+    from training.teacher_api import TeacherConfig
+
+    given = {
+        name: options.pop(f"teacher_{name}", None) for name in ("url", "model", "key_from", "max_tokens", "max_cost")
+    }
+    given |= {name: options.pop(f"teacher_{name}", None) for name in ("prices", "temperature", "concurrency", "cache")}
+    url = given["url"] or (None if "explanations" in options else os.environ.get("XAL_TEACHER_URL"))
+    if url is None:
+        if unused := [name for name, value in given.items() if value is not None]:
+            raise InputError(f"--teacher-{unused[0].replace('_', '-')} needs --teacher-url (or XAL_TEACHER_URL)")
+        return None
+    if given["model"] is None:
+        raise InputError("--teacher-url needs --teacher-model, the LLM's name at that API")
+    prices = given["prices"] or (None, None)
+    fields = {
+        "base_url": url,
+        "model": given["model"],
+        "api_key": os.environ.get(given["key_from"] or "OPENAI_API_KEY"),
+        "cache_path": given["cache"] or cache_directory() / "teacher.sqlite",
+        "max_total_tokens": given["max_tokens"],
+        "max_cost": given["max_cost"],
+        "prompt_price": prices[0],
+        "completion_price": prices[1],
+        "temperature": given["temperature"],
+        "concurrency": given["concurrency"],
+    }
+    try:
+        return TeacherConfig(**{name: value for name, value in fields.items() if value is not None})
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        raise InputError(f"teacher: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+
+
+def _score_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", type=Path, required=True, help="model directory, as xal export makes it")
+    add("--input", type=Path, required=True, help="pool: JSONL, CSV or Parquet with the task's fields")
+    add("--output", type=Path, required=True, help="results: JSON lines, one for each text, in the input's order")
+    add("--lambda", type=float, dest="lambda_", help="weight of the explanation score in Eq. 8 (default 0.5)")
+    add(
+        "--normalization",
+        choices=("pool", "request"),
+        dest="normalisation",
+        help="sums of Eq. 8: the exported pool's (default) or this file's",
+    )
+    add("--num-beams", type=int, help="beams for explanations (default: the model's)")
+    add("--max-new-tokens", type=int, help="longest explanation to generate (default: the model's)")
+    add("--device", help="auto, cpu, cuda, cuda:N or mps (default auto)")
+
+
+def _score(model: Path, input: Path, output: Path, device: str = "auto", **options: Any) -> None:
+    _quiet_libraries()
+    from service.model.predictor import Predictor
+    from training.offline_scoring import score_file
+
+    for name, least in (("lambda_", 0), ("num_beams", 1), ("max_new_tokens", 1)):
+        if name in options and not least <= options[name] < float("inf"):
+            raise InputError(f"--{name.strip('_').replace('_', '-')}: expected at least {least}, found {options[name]}")
+    done = score_file(Predictor.load(model, device=device), input, output, **options)
+    errors = f", {done.errors} of them errors" if done.errors else ""
+    print(f"{output}: {done.rows} rows{errors}; normalized over the {done.normalisation}")
+
+
+def _export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="run directory")
+    parser.add_argument("--round", type=int, required=True, dest="number", help="a finished round, from 0")
+    parser.add_argument("--output", type=Path, required=True, help="model directory to make")
+
+
+def _export(run: Path, number: int, output: Path) -> None:
+    _quiet_libraries()
+    from training.export import export
+
+    version = export(run, number, output)
+    print(f"{output}: model version {version}\nnext: xal serve --model {output}")
+    print(f"      xal score --model {output} --input FILE --output FILE.jsonl")
+
+
+def _report_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="run directories of one task")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the PNG and the HTML page")
+
+
+def _report(runs: list[Path], output: Path) -> None:
+    from training.report import report
+
+    print(report(runs, output))
+    print(f"\nwritten to {output}")
+
+
+def _serve_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, required=True, help="model directory, as xal export makes it")
+    parser.add_argument("--port", type=int, help="(default 3000)")
+    parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+
+
+def _serve(model: Path, port: int = 3000, host: str = "127.0.0.1") -> None:
+    from service.model.checkpoint import verify
+    from training.serving import replace_with_service
+
+    verify(model)  # a wrong directory is said here, in one line, not in a server's log
+    replace_with_service(model, host, port)
+
+
+def _doctor_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, help="a model directory to check")
+    parser.add_argument("--service", help="base URL of a running service to check")
+    parser.add_argument("--teacher-url", help="base URL of an OpenAI-compatible API to check")
+
+
+def _doctor(**options: Any) -> None:
+    from training.doctor import doctor
+
+    doctor(cache=cache_directory(), **options)
+
+
+def _quiet_libraries() -> None:
+    """Keep transformers' loading bars and reports out of the terminal; errors still come through."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

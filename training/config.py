@@ -1,0 +1,148 @@
+"""The resolved settings of one run: what ``config.yaml`` holds, and what must not change when a run goes on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.model.errors import InputError
+from service.model.scoring import LAMBDA
+from training.records import data_hash
+from training.runs import CONFIG_FILE
+from training.trainer import TrainerConfig
+
+# Where things lie and what they run on may change between two starts of a run; what they are may not.
+PLACES = {"file", "device", "versions", "git_hash", "keep_models"}
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scikit-learn", "safetensors")
+
+
+class DataFile(BaseModel):
+    """A file of the run: where it lay when the run began, and the hash of its content."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> DataFile:
+        """The given file as it is now. Raises InputError where it cannot be read."""
+        return cls(file=str(path.resolve()), sha256=data_hash(path))
+
+
+class RunConfig(BaseModel):
+    """One simulated run of Algorithm 1.
+
+    task: a task file's content. data, test_data, dev_data: see splits.py. strategy, lambda_: how the next texts are
+    chosen (Eq. 8). budget: labels in all; query_size: labels a round (L); initial_set: number of the first draw;
+    seed: of training and selection. model: what --model named. teacher: its name, None where the model learns from
+    labels alone; explanations: its file, if it has one. num_beams, max_new_tokens: how explanations are generated.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    strategy: str
+    task: dict[str, Any]
+    data: DataFile
+    test_data: DataFile | None = None
+    dev_data: DataFile | None = None
+    only_explained: bool = False
+    budget: int
+    query_size: int
+    initial_set: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0)
+    lambda_: float = Field(LAMBDA, ge=0, alias="lambda")
+    model: str
+    teacher: str | None
+    explanations: DataFile | None = None
+    trainer: TrainerConfig
+    num_beams: int = Field(5, ge=1)
+    max_new_tokens: int = Field(60, ge=1)
+    warm_start: bool = False
+    keep_models: Literal["all", "last"] = "all"
+    device: str = "auto"
+
+    @property
+    def trains_on_explanations(self) -> bool:
+        return self.teacher is not None
+
+    @property
+    def n_rounds(self) -> int:
+        """Rounds until the budget is spent; the last one may be smaller."""
+        return -(-self.budget // self.query_size)
+
+    def save(self, directory: Path) -> None:
+        """Write config.yaml into a run directory, versions and git hash beside the settings."""
+        content = {**self.model_dump(by_alias=True), "versions": versions(), "git_hash": git_hash()}
+        write_atomically(directory / CONFIG_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+    @classmethod
+    def load(cls, directory: Path) -> RunConfig:
+        """The settings that a run began with; raises InputError where config.yaml is missing or no longer valid."""
+        path = directory / CONFIG_FILE
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return cls.model_validate({k: v for k, v in content.items() if k not in ("versions", "git_hash")})
+        except FileNotFoundError:
+            raise InputError(
+                f"{directory}: not a run directory, {CONFIG_FILE} is missing; `xal run` makes one"
+            ) from None
+        except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path}: broken ({reason}); restore the file or begin a new run") from None
+
+    def check_same_run(self, directory: Path) -> None:
+        """Raise InputError unless the run that was begun in ``directory`` had these very settings."""
+        before, now = _flat(RunConfig.load(directory).model_dump(by_alias=True)), _flat(self.model_dump(by_alias=True))
+        differing = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+        if differing:
+            changes = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in differing)
+            raise InputError(
+                f"{directory} holds a run with other settings ({changes}); start it with the same ones to go on, "
+                "or give another --output"
+            )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file in one step: a reader, or a run that was killed here, finds the old content or the new."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of xal and of the packages that decide a run's numbers."""
+    found = {"python": platform.python_version(), "xal": importlib.metadata.version("xal")}
+    return found | {package: importlib.metadata.version(package) for package in PACKAGES}
+
+
+def git_hash() -> str | None:
+    """Commit of the checkout that this code runs from, '+changes' behind it if it was edited; None outside of one."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if key in PLACES:
+            continue
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,101 @@
+"""What a selection by acquisition score looked like: which of the two terms of Eq. 8 really made the choice."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from service.model import scoring
+from training.strategies.interface import Floats, Indices, PoolScores, highest
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far the values of one score lie apart over the unlabeled pool, in nats; std is the population's."""
+
+    mean: float
+    std: float
+    min: float
+    max: float
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """One round's selection, described.
+
+    n, size: unlabeled texts, and how many of them were chosen.
+    explanation_score, entropy: spread of p (Eq. 6) and of c.
+    correlation: Pearson's between p and c; None where one of them is constant.
+    explanation_share, entropy_share: part of the acquisition score's variance that each term of Eq. 8 carries, the
+        term's covariance with the sum over the sum's variance; they add up to 1, and one of them is negative where
+        that term works against the other. None where all scores are equal.
+    overlap_with_entropy: share of the chosen texts that entropy alone would have chosen too, 0 to 1.
+    overlap_with_random: the same for a random choice, on average: size / n.
+    """
+
+    n: int
+    size: int
+    explanation_score: Spread
+    entropy: Spread
+    correlation: float | None
+    explanation_share: float | None
+    entropy_share: float | None
+    overlap_with_entropy: float
+    overlap_with_random: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for metrics.json."""
+        return asdict(self)
+
+
+def diagnose(scores: PoolScores, chosen: Indices, lambda_: float = scoring.LAMBDA) -> Diagnostics:
+    """Describe the choice of ``chosen``, indices into the unlabeled pool that the scores describe.
+
+    Raises ValueError where the scores lack the probabilities or the explanation scores.
+    """
+    if scores.explanation_scores is None:
+        raise ValueError("the diagnostics of a selection need the explanation scores")
+    p, c = scores.explanation_scores, scores.entropy
+    terms = scoring.acquisition_terms(p, c, scoring.pool_normaliser(p, c), lambda_)
+    explanation_share, entropy_share = variance_shares(*terms)
+    return Diagnostics(
+        n=scores.n,
+        size=len(chosen),
+        explanation_score=_spread(p),
+        entropy=_spread(c),
+        correlation=None if _constant(p) or _constant(c) else float(np.corrcoef(p, c)[0, 1]),
+        explanation_share=explanation_share,
+        entropy_share=entropy_share,
+        overlap_with_entropy=overlap(chosen.tolist(), highest(c, len(chosen)).tolist()),
+        overlap_with_random=len(chosen) / scores.n,
+    )
+
+
+def overlap(chosen: Iterable[Any], others: Iterable[Any]) -> float:
+    """The share of ``chosen`` that stands in ``others`` too, 0 to 1. Raises ValueError where nothing was chosen."""
+    chosen = set(chosen)
+    if not chosen:
+        raise ValueError("an empty choice overlaps with nothing")
+    return len(chosen.intersection(others)) / len(chosen)
+
+
+def variance_shares(first: Floats, second: Floats) -> tuple[float, float] | tuple[None, None]:
+    """Covariance of each term with the sum of both, over the sum's variance: two shares that add up to 1.
+
+    (n,), (n,) -> two numbers, or None twice where the sum is the same everywhere.
+    """
+    total = first + second
+    if _constant(total):
+        return None, None
+    deviations = total - total.mean()
+    variance = deviations @ deviations
+    return float(first @ deviations / variance), float(second @ deviations / variance)
+
+
+def _spread(values: Floats) -> Spread:
+    return Spread(float(values.mean()), float(values.std()), float(values.min()), float(values.max()))
+
+
+def _constant(values: Floats) -> bool:
+    return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())

@@ -1,0 +1,23 @@
+"""Starts the service on a model directory: ``xal serve`` becomes it, the demo runs it beside itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def command(host: str, port: int) -> list[str]:
+    """The command that serves; it reads the model directory from its environment."""
+    return [sys.executable, "-m", "bentoml", "serve", "service.app:XalService", "--host", host, "--port", str(port)]
+
+
+def environment(model: Path) -> dict[str, str]:
+    """This process's environment with the model directory in it, and nothing sent to anybody."""
+    return {**os.environ, "XAL_MODEL_DIR": str(model.resolve()), "BENTOML_DO_NOT_TRACK": "True"}
+
+
+def replace_with_service(model: Path, host: str, port: int) -> None:
+    """Turn this process into the service, so that signals and exit codes are the service's own."""
+    arguments = command(host, port)
+    os.execve(arguments[0], arguments, environment(model))

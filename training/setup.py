@@ -1,0 +1,185 @@
+"""From what a user asks for to a run that can start: files read and checked, names resolved, settings fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from service.model.errors import InputError
+from service.model.scoring import LAMBDA
+from service.model.task import Task
+from training import backbones
+from training.config import DataFile, RunConfig
+from training.data import Example, read_examples
+from training.loop import Loop
+from training.splits import Splits, split_examples
+from training.strategies import QueryStrategy, query_strategy
+from training.teacher import RecordedTeacher, Teacher
+from training.teacher_api import TeacherConfig
+from training.teacher_llm import LLMTeacher
+from training.trainer import TrainerConfig
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """One ``xal run`` as its user states it; see ``xal run --help``.
+
+    explanations: a file of recorded ones; llm: a teacher to ask instead; with neither, only strategies that learn
+    from labels alone can run. train_on_explanations: None leaves it to the strategy. trainer: TrainerConfig fields
+    that the user sets; the backbone's own settings and the paper's fill the rest. only_explained: keep texts that the
+    teacher cannot explain out of the pool.
+    """
+
+    task: Path
+    data: Path
+    strategy: str
+    output: Path
+    explanations: Path | None = None
+    llm: TeacherConfig | None = None
+    train_on_explanations: bool | None = None
+    test: Path | None = None
+    dev: Path | None = None
+    model: str = backbones.DEFAULT
+    budget: int = 500
+    query_size: int = 100
+    initial_set: int = 0
+    seed: int = 0
+    lambda_: float = LAMBDA
+    num_beams: int = 5
+    max_new_tokens: int | None = None
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    warm_start: bool = False
+    keep_models: str = "all"
+    only_explained: bool = False
+    device: str = "auto"
+
+
+def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple[Loop, list[str]]:
+    """A Loop that is ready to run, and notes on what was decided for the user.
+
+    Raises InputError for whatever is wrong with the files and settings, before anything is written.
+    """
+    task = Task.from_yaml(options.task)
+    strategy = _strategy(options)
+    teacher, notes = _teacher(options, strategy, task, progress)
+    data = DataFile.of(options.data)
+    test, dev = (DataFile.of(path) if path else None for path in (options.test, options.dev))
+    covered = teacher.covered if teacher and options.only_explained else None
+    splits = read_splits(task, data, test, dev, covered)
+    notes += splits.notes + _coverage_notes(splits, teacher, options.only_explained)
+    backbone = backbones.resolve(options.model, cache)
+    try:
+        config = RunConfig.model_validate(
+            {
+                "strategy": options.strategy,
+                "task": task.to_dict(),
+                "data": data,
+                "test_data": test,
+                "dev_data": dev,
+                "only_explained": options.only_explained,
+                "budget": options.budget,
+                "query_size": options.query_size,
+                "initial_set": options.initial_set,
+                "seed": options.seed,
+                "lambda": options.lambda_,
+                "model": options.model,
+                "teacher": teacher.name if teacher else None,
+                "explanations": DataFile.of(options.explanations) if options.explanations and teacher else None,
+                "trainer": {**backbone.training, **options.trainer},
+                "num_beams": options.num_beams,
+                "max_new_tokens": options.max_new_tokens or task.max_explanation_tokens,
+                "warm_start": options.warm_start,
+                "keep_models": options.keep_models,
+                "device": options.device,
+            }
+        )
+    except ValidationError as error:
+        raise InputError(_first_problem(error)) from None
+    return Loop(config, task, splits, strategy, teacher, backbone.source, options.output, progress), notes
+
+
+def read_splits(
+    task: Task,
+    data: DataFile,
+    test: DataFile | None = None,
+    dev: DataFile | None = None,
+    covered: frozenset[str] | None = None,
+) -> Splits:
+    """Pool, dev and test of a run's files; with ``covered``, the pool keeps only those ids.
+
+    Raises InputError for unsound files, and for one whose content is no longer what its hash says.
+    """
+    test_examples, dev_examples = (_read(file, task) if file else None for file in (test, dev))
+    splits = split_examples(_read(data, task), test_examples, dev_examples)
+    if covered is None:
+        return splits
+    pool = [example for example in splits.train if example.id in covered]
+    if not pool:
+        raise InputError("the pool is empty: the teacher's file explains none of its texts; check that the ids agree")
+    left_out = len(splits.train) - len(pool)
+    notes = [f"left out {left_out} pool texts without recorded explanations"] if left_out else []
+    return replace(splits, train=pool, notes=splits.notes + notes)
+
+
+def splits_of(config: RunConfig, task: Task) -> Splits:
+    """The splits of a run that was begun earlier, from the files that its config.yaml names."""
+    covered = None
+    if config.only_explained and config.explanations is not None:
+        covered = RecordedTeacher(config.explanations.file, task).covered
+    return read_splits(task, config.data, config.test_data, config.dev_data, covered)
+
+
+def _read(file: DataFile, task: Task) -> list[Example]:
+    if DataFile.of(Path(file.file)) != file:
+        raise InputError(f"{file.file} is not the file that the run began with (its SHA-256 differs); restore it")
+    return read_examples(file.file, task, require_labels=True)
+
+
+def _strategy(options: RunOptions) -> QueryStrategy:
+    if options.lambda_ == LAMBDA:
+        return query_strategy(options.strategy)
+    return query_strategy(options.strategy, lambda_=options.lambda_)
+
+
+def _teacher(
+    options: RunOptions, strategy: QueryStrategy, task: Task, progress: bool
+) -> tuple[Teacher | None, list[str]]:
+    """The teacher that this run asks, None where its model learns from labels alone; and a note if one was named."""
+    if options.explanations is not None and options.llm is not None:
+        raise InputError("two teachers are named; give --explanations FILE or --teacher-url URL, not both")
+    named = options.explanations is not None or options.llm is not None
+    wanted = strategy.uses_explanations if options.train_on_explanations is None else options.train_on_explanations
+    if "explanation_scores" in strategy.needs and not wanted:
+        raise InputError(f"the strategy {strategy.name} scores explanations, so its model has to train on them")
+    if wanted and not named:
+        raise InputError(
+            f"the strategy {strategy.name} trains on explanations; name a teacher: --explanations FILE for recorded "
+            "ones, or --teacher-url URL --teacher-model NAME for an LLM"
+        )
+    if not wanted:
+        reason = f"the strategy {strategy.name} trains on labels alone, as in the paper; the teacher is not asked"
+        return None, [f"{reason} (--train-on-explanations yes changes that)"] if named else []
+    if options.llm is not None:
+        return LLMTeacher(task, options.llm, progress=progress), []
+    return RecordedTeacher(options.explanations or "", task), []
+
+
+def _coverage_notes(splits: Splits, teacher: Teacher | None, only_explained: bool) -> list[str]:
+    if teacher is None or teacher.covered is None or only_explained:
+        return []
+    missing = sum(example.id not in teacher.covered for example in splits.train)
+    if not missing:
+        return []
+    return [
+        f"{missing} of {len(splits.train)} pool texts have no recorded explanations; the run stops if one of them is "
+        "chosen (--only-explained keeps them out of the pool)"
+    ]
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].lower()}, found {problem['input']!r}"

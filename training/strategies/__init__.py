@@ -1,0 +1,39 @@
+"""Query strategies by name, one file per family.
+
+A strategy is a function ``(scores, size, rng) -> indices`` in a QueryStrategy (see interface.py): it gets arrays that
+describe the unlabeled pool, never a model, and returns the indices to label next, first = ask first. To add one, write
+a function that returns a QueryStrategy, here or in a new file, and add it to STRATEGIES; the loop, the command line
+and the reports take it from there. Its parameters need defaults, and become parameters of ``query_strategy``.
+"""
+
+import inspect
+from collections.abc import Callable
+
+from service.model.errors import InputError
+from training.strategies.interface import PoolScores, QueryStrategy
+from training.strategies.random import random_sampling
+from training.strategies.uncertainty import entropy_sampling
+from training.strategies.xal import xal_sampling
+
+__all__ = ["STRATEGIES", "PoolScores", "QueryStrategy", "query_strategy"]
+
+STRATEGIES: dict[str, Callable[..., QueryStrategy]] = {
+    "random": random_sampling,
+    "entropy": entropy_sampling,
+    "xal": xal_sampling,
+}
+
+
+def query_strategy(name: str, **parameters: float) -> QueryStrategy:
+    """The strategy of this name, e.g. ``query_strategy("xal", lambda_=0.5)``.
+
+    Raises InputError for a name or a parameter that does not exist, listing those that do.
+    """
+    if name not in STRATEGIES:
+        raise InputError(f"unknown query strategy {name!r}; expected one of {', '.join(STRATEGIES)}")
+    known = list(inspect.signature(STRATEGIES[name]).parameters)
+    if unknown := [parameter for parameter in parameters if parameter not in known]:
+        raise InputError(
+            f"the query strategy {name} has no parameter {unknown[0]!r}; it has {', '.join(known) or 'none'}"
+        )
+    return STRATEGIES[name](**parameters)

@@ -1,0 +1,94 @@
+"""What every query strategy gets and gives back: arrays in, indices out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.model import scoring
+from service.model.errors import XalError
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+NEEDS = ("probabilities", "explanation_scores", "embeddings")
+
+
+@dataclass(frozen=True, eq=False)
+class PoolScores:
+    """What the model of this round says about the n unlabeled texts, all arrays in the pool's order.
+
+    probabilities: P(y|x), (n, C), rows add up to 1. explanation_scores: p of Eq. 6 for the top-1 hypothesis, (n,), at
+    most 0. embeddings: h_0, (n, H). An array that the strategy does not need may be None.
+    Raises XalError for scores that are not finite, ValueError for arrays of another length.
+    """
+
+    n: int
+    probabilities: Floats | None = None
+    explanation_scores: Floats | None = None
+    embeddings: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        for name, dimensions in zip(NEEDS, (2, 1, 2), strict=True):
+            values = getattr(self, name)
+            if values is None:
+                continue
+            if values.ndim != dimensions or len(values) != self.n:
+                raise ValueError(f"{name}: expected {dimensions} dimensions and {self.n} rows, found {values.shape}")
+            if not np.isfinite(values).all():
+                bad = int(np.flatnonzero(~np.isfinite(values).reshape(self.n, -1).all(axis=1))[0])
+                raise XalError(
+                    f"the model's {name.replace('_', ' ')} are not finite, first for unlabeled text {bad}: its "
+                    "training diverged; lower the learning rate"
+                )
+
+    @cached_property
+    def entropy(self) -> Floats:
+        """c of Eq. 8 in nats, (n,), from the probabilities."""
+        if self.probabilities is None:
+            raise ValueError("entropy needs the probabilities")
+        return scoring.entropy(self.probabilities)
+
+
+@dataclass(frozen=True)
+class QueryStrategy:
+    """A rule that says which texts to label next.
+
+    reference: where it was published. uses_explanations: whether its model trains on explanations too.
+    needs: the arrays of PoolScores that it reads, of ``probabilities``, ``explanation_scores``, ``embeddings``; with
+    none, the pool need not be scored. choose: (scores, size, rng) -> indices, first = ask first; call ``select``.
+    """
+
+    name: str
+    reference: str
+    uses_explanations: bool
+    needs: frozenset[str]
+    choose: Callable[[PoolScores, int, np.random.Generator], Indices]
+
+    def __post_init__(self) -> None:
+        if unknown := self.needs - set(NEEDS):
+            raise ValueError(f"the strategy {self.name} needs {sorted(unknown)}; there is only {', '.join(NEEDS)}")
+
+    def select(self, scores: PoolScores, size: int, rng: np.random.Generator) -> Indices:
+        """(size,) different indices into the unlabeled pool, first = ask first.
+
+        size: 1 to n. rng: the only source of chance, so that a seed repeats the choice.
+        Raises ValueError for another size or an array that is missing.
+        """
+        if not 1 <= size <= scores.n:
+            raise ValueError(f"expected a query size from 1 to {scores.n}, the unlabeled texts; found {size}")
+        if missing := [name for name in NEEDS if name in self.needs and getattr(scores, name) is None]:
+            raise ValueError(f"the strategy {self.name} needs {', '.join(missing)} of the pool")
+        chosen = np.asarray(self.choose(scores, size, rng), dtype=np.int64)
+        if chosen.shape != (size,) or len(np.unique(chosen)) < size or chosen.min() < 0 or chosen.max() >= scores.n:
+            raise ValueError(
+                f"the strategy {self.name} chose {chosen}; expected {size} different indices below {scores.n}"
+            )
+        return chosen
+
+
+def highest(scores: Floats, size: int) -> Indices:
+    """Indices of the ``size`` highest scores, highest first; ties keep the pool's order. (n,) -> (size,)."""
+    return scoring.order(scores)[:size]
