@@ -144,7 +144,7 @@ def _run(**options: Any) -> None:
     loop, notes = prepare(RunOptions(**options, llm=llm, trainer=trainer), cache=cache_directory())
     for note in notes:
         print(f"note: {note}")
-    for entry in loop.run():
+    for entry in loop.rounds():
         seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in entry["seconds"].items())
         print(f"round {entry['round']}: {entry['n_labeled']} labels, macro-F1 {entry['macro_f1']:.3f} (s: {seconds})")
     print(f"next: xal report {loop.directory} --output DIR")

@@ -56,33 +56,29 @@ class Loop:
     directory: Path
     progress: bool = True
 
-    def run(self) -> list[dict[str, Any]]:
-        """Run all rounds that are not finished yet; returns every round, as metrics.json holds them.
+    def rounds(self) -> Iterator[dict[str, Any]]:
+        """Every round as metrics.json holds it, the moment it is finished; those of an earlier start come first.
 
         Raises InputError where the directory holds another run, or the budget does not fit the pool.
         """
         check_budget(len(self.splits.train), self.config.query_size, self.config.budget)
         self._begin()
         with _locked(self.directory):
-            return self._run()
-
-    def _run(self) -> list[dict[str, Any]]:
-        rounds = read_rounds(self.directory)
-        pool = Pool(self.splits.train)
-        for finished in rounds:
-            pool.label(finished["selected_ids"])
-        chosen = (
-            rounds[-1]["queried_ids"]
-            if rounds
-            else initial_set(self.splits.train, self.config.query_size, self.config.initial_set)
-        )
-        while chosen:
-            pool.label(chosen)
-            rounds.append(self._round(len(rounds), chosen, pool))
-            write_atomically(self.directory / METRICS_FILE, json.dumps(rounds, indent=2, ensure_ascii=False) + "\n")
-            self._drop_old_models(len(rounds) - 1)
-            chosen = rounds[-1]["queried_ids"]
-        return rounds
+            rounds = read_rounds(self.directory)
+            yield from rounds
+            pool = Pool(self.splits.train)
+            for finished in rounds:
+                pool.label(finished["selected_ids"])
+            chosen = initial_set(self.splits.train, self.config.query_size, self.config.initial_set)
+            if rounds:
+                chosen = rounds[-1]["queried_ids"]
+            while chosen:
+                pool.label(chosen)
+                rounds.append(self._round(len(rounds), chosen, pool))
+                write_atomically(self.directory / METRICS_FILE, json.dumps(rounds, indent=2, ensure_ascii=False) + "\n")
+                self._drop_old_model(len(rounds) - 1)
+                yield rounds[-1]
+                chosen = rounds[-1]["queried_ids"]
 
     def _begin(self) -> None:
         if (self.directory / CONFIG_FILE).exists():
@@ -174,7 +170,7 @@ class Loop:
         rng = np.random.default_rng([SELECTION_STREAM, self.config.seed, self.config.initial_set, number])
         return self.strategy.select(scores, size, rng).tolist()
 
-    def _drop_old_models(self, number: int) -> None:
+    def _drop_old_model(self, number: int) -> None:
         if self.config.keep_models == "last" and number:
             shutil.rmtree(model_directory(self.directory, number - 1), ignore_errors=True)
 

@@ -120,8 +120,8 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
 
     number = 0
     try:
-        # The buffer makes pyarrow read pages as they are needed instead of a whole column of a row group.
-        with pyarrow.parquet.ParquetFile(path, buffer_size=PARQUET_BUFFER_BYTES) as file:
+        # Pages are read as they are needed; pyarrow's default holds all columns of a row group, which may be the file.
+        with pyarrow.parquet.ParquetFile(path, buffer_size=PARQUET_BUFFER_BYTES, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS):
                 for row in batch.to_pylist():
                     number += 1

@@ -21,7 +21,6 @@ from training.strategies import QueryStrategy, query_strategy
 from training.teacher import RecordedTeacher, Teacher
 from training.teacher_api import TeacherConfig
 from training.teacher_llm import LLMTeacher
-from training.trainer import TrainerConfig
 
 
 @dataclass(frozen=True)

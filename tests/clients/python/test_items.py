@@ -1,0 +1,43 @@
+import pytest
+from pydantic import ValidationError
+from xal_client import Item
+from xal_client.items import as_json
+
+
+def test_strings_dicts_and_items_become_the_json_of_the_service() -> None:
+    items = ["a", {"id": "b", "fields": {"s1": "x", "s2": "y"}}, Item(id="c", text="z", candidates=("why",))]
+    assert as_json(items) == [
+        {"text": "a"},
+        {"id": "b", "fields": {"s1": "x", "s2": "y"}},
+        {"id": "c", "text": "z", "candidates": ["why"]},
+    ]
+
+
+def test_an_item_sends_nothing_that_was_not_given() -> None:
+    assert as_json([Item(text=""), Item(fields={"s1": "x"})]) == [{"text": ""}, {"fields": {"s1": "x"}}]
+
+
+def test_any_iterable_of_items_is_taken() -> None:
+    assert as_json(text for text in ("a", "b")) == [{"text": "a"}, {"text": "b"}]
+
+
+@pytest.mark.parametrize("single", ["too heavy", {"text": "too heavy"}, Item(text="too heavy")])
+def test_a_single_item_in_place_of_a_list_is_refused(single: object) -> None:
+    with pytest.raises(TypeError, match="put it in a list"):
+        as_json(single)  # type: ignore[arg-type]
+
+
+def test_an_item_of_another_type_is_refused_with_its_place() -> None:
+    with pytest.raises(TypeError, match=r"items\[1\] is a int"):
+        as_json(["a", 7])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"text": "a", "fields": {"s": "a"}}, {"text": "a", "label": "b"}])
+def test_an_item_needs_text_or_fields_and_knows_nothing_else(arguments: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Item(**arguments)  # type: ignore[arg-type]
+
+
+def test_an_item_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Item(text="a").text = "b"  # type: ignore[misc]
