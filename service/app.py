@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import bentoml
 from bentoml.exceptions import BentoMLException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
-from service import startup
+from service import openapi, startup
 from service.errors import NotReady, ServiceError
 from service.http import CURRENT, App, Gateway, Service
 from service.logs import configure_logging
 from service.metrics import CONTENT_TYPE, Metrics
+from service.model.errors import XalError
 from service.schemas import (
     AcquisitionRequest,
     AcquisitionResponse,
@@ -27,6 +30,8 @@ from service.schemas import (
     ExplainResponse,
 )
 from service.settings import Settings, SettingsError, read_settings
+
+logger = logging.getLogger("xal.app")
 
 if TYPE_CHECKING:  # torch is imported by the worker's model thread, never by this module
     from service.answers import Answers
@@ -47,12 +52,16 @@ class GatedService(bentoml.Service):
         # The gateway sets deadlines; BentoML's time-out keeps a timer for every request until it would have struck.
         app.user_middleware = [entry for entry in app.user_middleware if entry.cls.__name__ != "TimeoutMiddleware"]
         app.add_route("/model", self._model, methods=["GET"])
+        app.router.routes.insert(0, Route("/docs.json", self._docs))
         app.add_route("/metrics", self._metrics, methods=["GET"])
         return Gateway(app, lambda: self.running)
 
     async def _model(self, _: Request) -> Response:
         assert self.running is not None  # no request comes before it is made
         return await _respond(self.running.describe())
+
+    async def _docs(self, _: Request) -> Response:
+        return JSONResponse(openapi.complete(self.openapi_spec.asdict(), self.inner.__doc__))
 
     async def _metrics(self, _: Request) -> Response:
         assert self.running is not None
@@ -136,8 +145,11 @@ class XalService:
             from service.answers import Answers
 
             self._answers = Answers(predictor, self.settings, self.metrics, self._executor)
+            logger.info("model loaded", extra={"fields": {"model_version": predictor.model_version}})
+        except XalError as error:
+            startup.fail(str(error))
         except Exception as error:
-            startup.fail(" ".join(str(error).split()) or type(error).__name__)
+            startup.fail(f"the model cannot be loaded, {type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def _load_predictor(settings: Settings) -> Predictor:

@@ -41,7 +41,7 @@ CLIENT_GONE = 499  # what the log says where nobody was left to answer
 
 @dataclass(frozen=True)
 class Route:
-    """A path that is answered. model: of its body. probe: open without a key, and not logged while all is well."""
+    """A path that is answered. model: of its body. probe: open without a key, and not in the access log."""
 
     method: str
     model: type[AnyRequest] | None = None
@@ -286,7 +286,7 @@ def _record(exchange: Exchange, metrics: Metrics) -> None:
     status = exchange.status or 500
     metrics.request_done(exchange.route, status, exchange.seconds)
     route = ROUTES.get(exchange.path)
-    if route is not None and route.probe and status < 400:
+    if route is not None and route.probe:
         return
     fields = {
         "request_id": exchange.id,

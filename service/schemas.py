@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -148,3 +148,58 @@ class AcquisitionResponse(Answer):
     normalization: Literal["pool", "request"]
     results: list[AcquisitionResult | FailedResult]
     selected: list[str] = []
+
+
+class Decoding(Answer):
+    """How explanations are generated where a request does not say."""
+
+    num_beams: int
+    max_new_tokens: int
+
+
+class Limits(Answer):
+    """What one request may hold and ask for. deadline_seconds: from its arrival to its answer."""
+
+    max_items: int
+    max_body_bytes: int
+    max_candidates: int
+    max_num_beams: int
+    max_new_tokens: int
+    max_input_tokens: int
+    deadline_seconds: float
+
+
+class ModelCard(Answer):
+    """The served model. pool_size: texts in the pool that it was exported with, null if none: scores are then
+    normalised over the request only. metrics, lineage: as written at export."""
+
+    model_version: str
+    task: str
+    labels: list[str]
+    fields: list[str]
+    trained_on_explanations: bool
+    pool_size: int | None
+    decoding: Decoding
+    limits: Limits
+    metrics: dict[str, Any]
+    lineage: dict[str, Any]
+    device: str
+
+
+class ProblemFault(Answer):
+    """pointer: JSON Pointer (RFC 6901) to what is wrong in the request's body."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(Answer):
+    """Every error's body (RFC 9457, application/problem+json). errors: only with status 422."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+    errors: list[ProblemFault] = []

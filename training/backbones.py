@@ -8,9 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, BertConfig, BertLMHeadModel, BertModel, EncoderDecoderModel
+from transformers import (
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+    BertConfig,
+    BertLMHeadModel,
+    BertModel,
+    EncoderDecoderModel,
+)
 
 from service.model.checkpoint import new_directory
+from service.model.errors import InputError
 from training.offline_parts import fetch
 
 DEFAULT = "minilm-minilm"
@@ -29,24 +38,55 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Composition:
-    """An offline backbone: how its directory is made, and the training settings that suit it."""
+    """An offline backbone: how its directory is made, and the training settings that suit it.
 
-    description: str
+    recipe: raise it when ``make`` changes, so that a directory made by the old one is not used again.
+    """
+
+    recipe: int
     make: Callable[[Path, Path], None]  # (cache directory, directory to fill)
     training: Mapping[str, Any]
 
 
 def resolve(name: str, cache: Path) -> Backbone:
     """The backbone that --model names. A composition is made once and kept in the cache; anything else is taken as a
-    directory or a hub id, which transformers resolves."""
+    directory or a hub id.
+
+    Raises InputError for what is no encoder-decoder, and for a directory or a hub id that is not there.
+    """
     if name not in COMPOSITIONS:
+        _check_encoder_decoder(name)
         return Backbone(name)
     composition = COMPOSITIONS[name]
-    directory = cache / "backbones" / name
+    directory = cache / "backbones" / f"{name}-{composition.recipe}"
     if not directory.is_dir():
-        with new_directory(directory) as temporary:
-            composition.make(cache, temporary)
+        try:
+            with new_directory(directory) as temporary:
+                composition.make(cache, temporary)
+        except InputError:
+            # Another process was faster: the same recipe makes the same directory, so that one will do.
+            if not directory.is_dir():
+                raise
     return Backbone(str(directory), composition.training)
+
+
+def _check_encoder_decoder(name: str) -> None:
+    """Read the configuration alone, so that a wrong name is found before the data are read and the teacher is paid."""
+    offline = f"the model that needs no hub is {DEFAULT}"
+    if name.startswith(("/", ".", "~")) and not Path(name).expanduser().is_dir():
+        raise InputError(f"model {name}: no such directory; {offline}")
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"model {name}: no configuration of a model there, or no way to the hub ({reason}); {offline}"
+        ) from None
+    if type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
+        raise InputError(
+            f"model {name} is of type {config.model_type}, which is no encoder-decoder; give one such as T5, BART or "
+            f"an EncoderDecoderModel; {offline}"
+        )
 
 
 def _minilm_to_minilm(cache: Path, directory: Path) -> None:
@@ -68,7 +108,7 @@ def _minilm_to_minilm(cache: Path, directory: Path) -> None:
 
 COMPOSITIONS: Mapping[str, Composition] = {
     "minilm-minilm": Composition(
-        "encoder and decoder from all-MiniLM-L6-v2, joined by new cross-attention (50M parameters, no hub needed)",
+        1,
         _minilm_to_minilm,
         # The encoder is pre-trained, the cross-attention and the language-model head start from nothing.
         {

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from service.model.errors import InputError, XalError
+from training.offline_parts import cache_directory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,11 +31,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _failed(name, "stopped; what was finished is kept", 130)
     return 0
-
-
-def cache_directory() -> Path:
-    """Where offline parts, composed backbones and teachers' answers are kept: XAL_CACHE, or ~/.cache/xal."""
-    return Path(os.environ.get("XAL_CACHE") or Path.home() / ".cache" / "xal").expanduser()
 
 
 def _failed(command: str, message: object, code: int) -> int:
@@ -272,8 +268,10 @@ def _doctor(**options: Any) -> None:
 
 
 def _quiet_libraries() -> None:
-    """Keep transformers' loading bars and reports out of the terminal; errors still come through."""
+    """Keep loading bars, reports and retries of libraries out of the terminal; errors still come through."""
+    import huggingface_hub
     from transformers.utils import logging
 
+    huggingface_hub.utils.logging.set_verbosity_error()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -18,8 +18,9 @@ from training.records import data_hash
 from training.runs import CONFIG_FILE
 from training.trainer import TrainerConfig
 
-# Where things lie and what they run on may change between two starts of a run; what they are may not.
-PLACES = {"file", "device", "versions", "git_hash", "keep_models"}
+# What may change between two starts of a run: where things lie, what they run on, and recorded explanations, which may
+# have lacked a text that was chosen.
+MAY_CHANGE = {"file", "device", "keep_models", "explanations"}
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scikit-learn", "safetensors")
 
 
@@ -139,7 +140,7 @@ def git_hash() -> str | None:
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in content.items():
-        if key in PLACES:
+        if key in MAY_CHANGE:
             continue
         if isinstance(value, dict) and value:
             flat |= _flat(value, f"{prefix}{key}.")

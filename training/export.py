@@ -74,6 +74,7 @@ def _provenance(run: Path, config: RunConfig, entry: Mapping[str, Any]) -> Prove
         "initial_set": config.initial_set,
         "data_hash": config.data.sha256,
         "teacher": config.teacher,
+        "explanations_hash": config.explanations.sha256 if config.explanations else None,
         "model": config.model,
     }
     return Provenance(metrics=metrics, lineage=lineage)

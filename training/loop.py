@@ -83,6 +83,8 @@ class Loop:
     def _begin(self) -> None:
         if (self.directory / CONFIG_FILE).exists():
             self.config.check_same_run(self.directory)
+            if self.config != RunConfig.load(self.directory):
+                self.config.save(self.directory)
             return
         if self.directory.exists() and any(self.directory.iterdir()):
             raise InputError(f"{self.directory} holds other files; give an --output that is empty or does not exist")

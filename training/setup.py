@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from service.model.errors import InputError
+from service.model.predictor import choose_device
 from service.model.scoring import LAMBDA
 from service.model.task import Task
 from training import backbones
@@ -62,6 +63,7 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
 
     Raises InputError for whatever is wrong with the files and settings, before anything is written.
     """
+    choose_device(options.device)
     task = Task.from_yaml(options.task)
     strategy = _strategy(options)
     teacher, notes = _teacher(options, strategy, task, progress)

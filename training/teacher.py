@@ -9,7 +9,7 @@ from typing import Protocol
 
 from service.model.errors import InputError, XalError
 from service.model.task import Task
-from training.records import data_hash, iter_rows, place
+from training.records import iter_rows, place
 
 
 class TeacherError(XalError):
@@ -85,7 +85,7 @@ class RecordedTeacher:
             self._explanations[key] = _recorded_explanations(row, self._labels, where)
         if not self._explanations:
             raise InputError(f"{self._path}: expected explanations, found no row; {_ROW_FORM}")
-        self.name = f"recorded:{self._path.name}:{data_hash(self._path)[:12]}"
+        self.name = f"recorded:{self._path.name}"
         self.covered = frozenset(key for key, texts in self._explanations.items() if len(texts) == len(self._labels))
 
     def explain(self, texts: Mapping[str, Mapping[str, str]]) -> Explained:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -133,11 +132,12 @@ def load(directory: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoin
     """
     directory = Path(directory)
     manifest = verify(directory)
+    settings = read_settings(directory)
     try:
-        settings = read_settings(directory)
-        encoder = TextEncoder(AutoTokenizer.from_pretrained(directory, local_files_only=True), settings.task)
+        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        encoder = TextEncoder(AutoTokenizer.from_pretrained(directory, **local), settings.task)
         backbone, report = AutoModelForSeq2SeqLM.from_pretrained(
-            directory, use_safetensors=True, local_files_only=True, dtype=dtype, output_loading_info=True
+            directory, use_safetensors=True, dtype=dtype, output_loading_info=True, **local
         )
         if report["missing_keys"]:
             raise CheckpointError(f"the weights lack {sorted(report['missing_keys'])[0]}")
@@ -150,8 +150,12 @@ def load(directory: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoin
 
 
 def read_settings(directory: Path) -> ModelSettings:
-    """What a verified model directory's xal.json says."""
-    return ModelSettings.from_dict(json.loads((directory / SETTINGS).read_text(encoding="utf-8")))
+    """What a verified model directory's xal.json says; raises CheckpointError where it makes no sense."""
+    try:
+        return ModelSettings.from_dict(json.loads((directory / SETTINGS).read_text(encoding="utf-8")))
+    except (InputError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(f"{directory}: {SETTINGS} cannot be used: {reason}; {MAKE_ONE}") from None
 
 
 def verify(directory: str | Path) -> dict[str, Any]:
@@ -194,14 +198,20 @@ def sha256(path: Path) -> str:
 @contextmanager
 def new_directory(directory: Path) -> Iterator[Path]:
     """A temporary directory that takes the given name once the block ends well, and vanishes if it does not."""
+    exists = InputError(f"{directory} exists; give a directory that does not, or remove it first")
     if directory.exists():
-        raise InputError(f"{directory} exists; give a directory that does not, or remove it first")
+        raise exists
     directory.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
         yield temporary
         temporary.chmod(0o755)
-        os.rename(temporary, directory)
+        try:
+            temporary.rename(directory)
+        except OSError:
+            if directory.exists():  # made by somebody else meanwhile
+                raise exists from None
+            raise
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -220,9 +230,14 @@ def _listed_files(directory: Path) -> dict[str, str]:
         raise CheckpointError(f"{directory}: not a complete model directory, {', '.join(missing)} missing; {MAKE_ONE}")
     try:
         manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        found = manifest["format"]
         files = {str(name): str(entry["sha256"]) for name, entry in manifest["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{directory}: {MANIFEST} cannot be read ({error!r}); {MAKE_ONE}") from None
+    if found != FORMAT:
+        raise CheckpointError(
+            f"{directory}: {MANIFEST} says format {found!r}, but this version of xal reads format {FORMAT}; {MAKE_ONE}"
+        )
     if unsafe := [name for name in files if Path(name).name != name]:
         raise CheckpointError(
             f"{directory}: {MANIFEST} names {unsafe[0]!r}, which is not a plain file name; {MAKE_ONE}"
@@ -237,6 +252,8 @@ def _seal(directory: Path, settings: ModelSettings, provenance: Provenance) -> s
     write_json(directory / SETTINGS, settings.to_dict())
     names = sorted(path.name for path in directory.iterdir() if path.name not in (MANIFEST, CARD))
     files = {name: {"sha256": sha256(directory / name), "bytes": (directory / name).stat().st_size} for name in names}
+    for name in names:
+        (directory / name).chmod(0o644)  # safetensors lets only its writer read; a service may be another user
     version = _version({name: str(entry["sha256"]) for name, entry in files.items()})
     manifest = {"format": FORMAT, "model_version": version, "files": files, **asdict(provenance)}
     write_json(directory / MANIFEST, manifest)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
-from service.model.encoding import TokenBatch
+from service.model.encoding import batches_by_length, pad
 from service.model.network import Memory, Network
 from service.model.scoring import explanation_score
+
+SCORED_TOKENS = 1024  # explanation tokens scored at once: each has a row of logits over the whole vocabulary
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,10 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Hypotheses:
-    """tokens: the top-1 hypothesis of each text, end-of-sequence token included if reached. scores: (batch,), Eq. 6."""
+    """tokens: the top-1 hypothesis of each text, end-of-sequence token included if reached. scores: their Eq. 6."""
 
     tokens: list[list[int]]
-    scores: Tensor
+    scores: list[float]
 
 
 def beam_search(network: Network, memory: Memory, decoding: Decoding) -> Hypotheses:
@@ -46,15 +48,24 @@ def beam_search(network: Network, memory: Memory, decoding: Decoding) -> Hypothe
         do_sample=False,
     )  # (batch, 1 + length), the start token first
     tokens = [_until_end(row, network.eos_id) for row in sequences[:, 1:].tolist()]
-    longest = max(len(row) for row in tokens)
-    ids = torch.full((len(tokens), longest), network.pad_id, dtype=torch.long)
-    mask = torch.zeros((len(tokens), longest), dtype=torch.bool)
-    for index, row in enumerate(tokens):
-        ids[index, : len(row)] = torch.tensor(row)
-        mask[index, : len(row)] = True
-    explanations = TokenBatch(ids.to(network.device), mask.to(network.device))
-    log_probs = network.explanation_log_probs(memory, explanations)
-    return Hypotheses(tokens, explanation_score(log_probs, explanations.mask))
+    return Hypotheses(tokens, score_explanations(network, memory, range(len(tokens)), tokens))
+
+
+def score_explanations(
+    network: Network, memory: Memory, owners: Sequence[int], explanations: Sequence[Sequence[int]]
+) -> list[float]:
+    """Eq. 6 of each explanation under the memory of the text that it is about.
+
+    owners: for each explanation, its text's row in the memory. explanations: token ids, end-of-sequence last.
+    """
+    scores = [0.0] * len(explanations)
+    for group in batches_by_length([len(tokens) for tokens in explanations], SCORED_TOKENS):
+        batch = pad([explanations[index] for index in group], network.pad_id, network.device)
+        rows = torch.tensor([owners[index] for index in group], device=network.device)
+        log_probs = network.explanation_log_probs(memory.select(rows), batch)
+        for index, score in zip(group, explanation_score(log_probs, batch.mask).tolist(), strict=True):
+            scores[index] = score
+    return scores
 
 
 def _until_end(tokens: list[int], eos_id: int) -> list[int]:

@@ -13,6 +13,7 @@ from service.model.errors import ItemError
 from service.model.task import Task
 
 CLS = "[CLS]"  # added to tokenizers that have no such token of their own, as T5's
+HEAD_MARGIN = 64  # tokens beyond the last one kept, so that cutting a long text cannot change those kept
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class TextEncoder:
         # T5-like tokenizers pad with 0; without a pad token any id will do, as the mask hides it.
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_id
         self._prefix, self._suffix = self._special_tokens_around()
+        # A text that spells "</s>" must not end itself: nothing but the encoder and the decoder set special tokens.
+        self._reserved = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id} | {self.cls_id, self.eos_id}
 
     def _special_tokens_around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         marked = self.tokenizer("a", return_special_tokens_mask=True)
@@ -58,21 +61,32 @@ class TextEncoder:
         prefix = tuple(ids[:first])
         return (prefix if prefix[:1] == (self.cls_id,) else (self.cls_id, *prefix)), tuple(ids[last:])
 
-    def _content(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    def _content(self, text: str, room: int) -> list[int]:
+        """The text's token ids, special tokens never among them: all of them, or more than ``room``."""
+        # The head of a long text is enough: only the tokens right before the cut could be others than in the whole.
+        characters = 16 * (room + HEAD_MARGIN)
+        while True:
+            head = text[:characters]
+            # Unigram tokenizers (T5) know special tokens as ordinary pieces too, so splitting them is not enough.
+            ids = self.tokenizer(head, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+            ids = [token for token in ids if token not in self._reserved]
+            if len(head) == len(text) or len(ids) >= room + HEAD_MARGIN:
+                return ids
+            characters *= 4
 
     def encode_fields(self, fields: Mapping[str, str]) -> EncodedText:
         """Encoder input of one example; raises ItemError for fields that the task cannot use."""
         check_fields(fields, self.task)
-        content = self._content(self.task.render_input(fields))
         room = self.task.max_input_tokens - len(self._prefix) - len(self._suffix)
+        content = self._content(self.task.render_input(fields), room)
         ids = (*self._prefix, *content[:room], *self._suffix)
         return EncodedText(ids, truncated=len(content) > room)
 
     def encode_explanation(self, text: str) -> tuple[int, ...]:
         """Token ids of an explanation, end-of-sequence last, at most max_explanation_tokens long."""
         check_text(text, "candidate explanation")
-        return (*self._content(text)[: self.task.max_explanation_tokens - 1], self.eos_id)
+        room = self.task.max_explanation_tokens - 1
+        return (*self._content(text, room)[:room], self.eos_id)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of generated token ids, special tokens left out."""
@@ -81,13 +95,18 @@ class TextEncoder:
 
     def batch(self, sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> TokenBatch:
         """Pad to the longest sequence, on the right. -> (len(sequences), longest)."""
-        longest = max(len(sequence) for sequence in sequences)
-        ids = torch.full((len(sequences), longest), self.pad_id, dtype=torch.long)
-        mask = torch.zeros((len(sequences), longest), dtype=torch.bool)
-        for row, sequence in enumerate(sequences):
-            ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
-            mask[row, : len(sequence)] = True
-        return TokenBatch(ids.to(device), mask.to(device))
+        return pad(sequences, self.pad_id, device)
+
+
+def pad(sequences: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu") -> TokenBatch:
+    """Pad to the longest sequence, on the right. -> (len(sequences), longest)."""
+    longest = max(len(sequence) for sequence in sequences)
+    ids = torch.full((len(sequences), longest), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(sequences), longest), dtype=torch.bool)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+        mask[row, : len(sequence)] = True
+    return TokenBatch(ids.to(device), mask.to(device))
 
 
 def check_fields(fields: Mapping[str, str], task: Task) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
@@ -63,6 +64,11 @@ class Network(nn.Module):
     def device(self) -> torch.device:
         return self.head.weight.device
 
+    @property
+    def decoder_positions(self) -> int | None:
+        """The longest explanation in tokens, None where it has no end; one token more could bring a GPU down."""
+        return positions(getattr(self.backbone.config, "decoder", self.backbone.config))
+
     def encode(self, batch: TokenBatch) -> Memory:
         """Run the encoder once. batch: (batch, source) -> Memory."""
         states = self.backbone.get_encoder()(
@@ -92,6 +98,9 @@ class Network(nn.Module):
             encoder_outputs=BaseModelOutput(last_hidden_state=memory.states),
             attention_mask=memory.mask.long(),
             decoder_input_ids=torch.cat([start, explanations.ids[:, :-1]], dim=1),
+            # All ones: padding stands last, where a causal decoder cannot see it. Without it T5Gemma hides every token
+            # equal to the padding, which beam search does not.
+            decoder_attention_mask=torch.ones_like(explanations.ids),
             use_cache=False,
             return_dict=True,
         ).logits  # (n, length, vocab)
@@ -112,9 +121,11 @@ def load_network(source: str | Path, task: Task, pooling: Pooling) -> tuple[Netw
     call. Raises InputError where the source is no encoder-decoder or cannot be loaded.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source))
-        backbone = AutoModelForSeq2SeqLM.from_pretrained(str(source), use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
+        backbone = AutoModelForSeq2SeqLM.from_pretrained(
+            str(source), use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"model {source}: expected a transformers encoder-decoder with safetensors weights, as a hub id or a "
@@ -129,35 +140,40 @@ def load_network(source: str | Path, task: Task, pooling: Pooling) -> tuple[Netw
 def build_network(backbone: PreTrainedModel, encoder: TextEncoder, pooling: Pooling) -> Network:
     """Put a new head on a backbone whose tokenizer is the encoder's; raises InputError where lengths cannot fit."""
     task = encoder.task
-    check_length("max_input_tokens", task.max_input_tokens, getattr(backbone.config, "encoder", backbone.config))
-    check_length(
-        "max_explanation_tokens", task.max_explanation_tokens, getattr(backbone.config, "decoder", backbone.config)
-    )
-    start_id = next(
-        (
-            candidate
-            for candidate in (
-                getattr(backbone.config, "decoder_start_token_id", None),
-                getattr(backbone.generation_config, "decoder_start_token_id", None),
-                getattr(backbone.generation_config, "bos_token_id", None),
-            )
-            if candidate is not None
-        ),
-        encoder.cls_id,
-    )
+    network = Network(backbone, len(task.labels), pooling, _start_id(backbone, encoder), encoder.eos_id, encoder.pad_id)
+    encoder_positions = positions(getattr(backbone.config, "encoder", backbone.config))
+    check_length("max_input_tokens", task.max_input_tokens, encoder_positions)
+    check_length("max_explanation_tokens", task.max_explanation_tokens, network.decoder_positions)
     # generate() fills what a call leaves open from here: a checkpoint's own settings (BART forces tokens and forbids
     # repeated n-grams) would make the hypothesis something else than the model's most probable explanation.
     backbone.generation_config = GenerationConfig(
-        decoder_start_token_id=int(start_id), eos_token_id=encoder.eos_id, pad_token_id=encoder.pad_id
+        decoder_start_token_id=network.start_id, eos_token_id=encoder.eos_id, pad_token_id=encoder.pad_id
     )
-    return Network(backbone, len(task.labels), pooling, int(start_id), encoder.eos_id, encoder.pad_id)
+    return network
 
 
-def check_length(name: str, wanted: int, config: Any) -> None:
-    """Raise InputError where a backbone with learned positions has fewer of them than the task asks for."""
+def _start_id(backbone: PreTrainedModel, encoder: TextEncoder) -> int:
+    """The decoder's first input token: what the checkpoint names, else [CLS], with which BERT begins."""
+    named = (
+        getattr(backbone.config, "decoder_start_token_id", None),
+        getattr(backbone.generation_config, "decoder_start_token_id", None),
+        getattr(backbone.generation_config, "bos_token_id", None),
+    )
+    return int(next((candidate for candidate in named if candidate is not None), encoder.cls_id))
+
+
+def positions(config: Any) -> int | None:
+    """How many tokens a half of the backbone can number; None where its positions have no end."""
+    family = getattr(config, "model_type", "")
+    count = getattr(config, "max_position_embeddings", None)
     # T5's relative positions have no end: its configurations name none (n_positions is a training length).
-    if getattr(config, "model_type", "") in {"t5", "mt5", "umt5", "longt5"}:
-        return
-    positions = getattr(config, "max_position_embeddings", None)
-    if isinstance(positions, int) and wanted > positions:
-        raise InputError(f"task: {name} is {wanted}, but the model has only {positions} positions; lower it to that")
+    if family in {"t5", "mt5", "umt5", "longt5"} or not isinstance(count, int):
+        return None
+    # RoBERTa and its kin count from one past the padding's id.
+    return count - config.pad_token_id - 1 if "roberta" in family or family == "camembert" else count
+
+
+def check_length(name: str, wanted: int, available: int | None) -> None:
+    """Raise InputError where a backbone has fewer positions than the task asks for."""
+    if available is not None and wanted > available:
+        raise InputError(f"task: {name} is {wanted}, but the model has only {available} positions; lower it to that")

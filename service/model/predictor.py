@@ -12,20 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from service.model import checkpoint
 from service.model.checkpoint import Checkpoint
-from service.model.decoding import Decoding, beam_search
+from service.model.decoding import Decoding, beam_search, score_explanations
 from service.model.encoding import EncodedText, batches_by_length
 from service.model.errors import InputError, ItemError
 from service.model.network import Memory
-from service.model.scoring import Normaliser, entropy, explanation_score
+from service.model.scoring import Normaliser, entropy
 
 logger = logging.getLogger(__name__)
 
-CLASSIFY_TOKENS = 8192  # encoder tokens in one batch; more no longer raises the throughput, only the memory
-EXPLAIN_TOKENS = 1024  # each of these texts holds num_beams hypotheses and a row of logits over the whole vocabulary
+BATCH_TOKENS = 8192  # in one batch, those that all beams may write included; more only takes more memory
 
 
 @dataclass(frozen=True)
@@ -109,13 +107,15 @@ class Predictor:
         """Answer N items with N outcomes, in their order; an item that cannot be answered gets an ItemError.
 
         The encoder runs once per text; batches hold texts of similar length. explain: generate and score an
-        explanation and score the items' candidates; num_beams and max_new_tokens default to the model's own.
+        explanation and score the items' candidates; num_beams and max_new_tokens default to the model's own, and
+        max_new_tokens goes no further than the decoder's positions.
         """
         decoding = None
         if explain:
+            wanted = max_new_tokens or self.decoding.max_new_tokens
             decoding = Decoding(
                 num_beams=num_beams or self.decoding.num_beams,
-                max_new_tokens=max_new_tokens or self.decoding.max_new_tokens,
+                max_new_tokens=min(wanted, self.network.decoder_positions or wanted),
             )
         outcomes: list[Outcome | None] = [None] * len(items)
         encoded: list[_Encoded] = []
@@ -125,8 +125,9 @@ class Predictor:
                 encoded.append(_Encoded(place, self.encoder.encode_fields(item.fields), candidates))
             except ItemError as error:
                 outcomes[place] = error
-        budget = EXPLAIN_TOKENS if explain else CLASSIFY_TOKENS
-        for group in batches_by_length([len(entry.text.ids) for entry in encoded], budget):
+        # Each beam holds keys and values for all that it has written: many beams or long explanations, fewer texts.
+        written = decoding.num_beams * decoding.max_new_tokens if decoding else 0
+        for group in batches_by_length([len(entry.text.ids) + written for entry in encoded], BATCH_TOKENS):
             batch = [encoded[index] for index in group]
             for entry, outcome in zip(batch, self._answer(batch, decoding), strict=True):
                 outcomes[entry.place] = outcome
@@ -152,14 +153,14 @@ class Predictor:
         # float64 from here on: the probabilities of a text then add up to 1 to the last printed digit.
         probabilities = torch.softmax(self.network.classify(memory).double(), dim=-1).cpu().numpy()  # (batch, C)
         entropies = entropy(probabilities)
-        vectors = memory.h0.cpu().numpy()
+        vectors = memory.h0.cpu().numpy().copy()  # h0 may be a view: a prediction must not keep all states alive
         texts: list[str | None] = [None] * len(batch)
         scores: list[float | None] = [None] * len(batch)
         candidate_scores: list[tuple[float, ...]] = [()] * len(batch)
         if decoding is not None:
             hypotheses = beam_search(self.network, memory, decoding)
             texts = [self.encoder.decode(tokens) for tokens in hypotheses.tokens]
-            scores = hypotheses.scores.tolist()
+            scores = list(hypotheses.scores)
             candidate_scores = self._score_candidates(memory, [entry.candidates for entry in batch])
         outcomes: list[Outcome] = []
         for row, entry in enumerate(batch):
@@ -184,14 +185,7 @@ class Predictor:
     def _score_candidates(self, memory: Memory, candidates: list[list[tuple[int, ...]]]) -> list[tuple[float, ...]]:
         """Eq. 6 of every text's candidates, under the memory that the text already has."""
         owners = [row for row, own in enumerate(candidates) for _ in own]
-        flat = [tokens for own in candidates for tokens in own]
-        scores = [0.0] * len(flat)
-        for group in batches_by_length([len(tokens) for tokens in flat], EXPLAIN_TOKENS):
-            rows: Tensor = torch.tensor([owners[index] for index in group], device=self.device)
-            explanations = self.encoder.batch([flat[index] for index in group], self.device)
-            log_probs = self.network.explanation_log_probs(memory.select(rows), explanations)
-            for index, score in zip(group, explanation_score(log_probs, explanations.mask).tolist(), strict=True):
-                scores[index] = score
+        scores = score_explanations(self.network, memory, owners, [tokens for own in candidates for tokens in own])
         ends = np.cumsum([0, *(len(own) for own in candidates)])
         return [tuple(scores[first:last]) for first, last in pairwise(ends)]
 

@@ -29,7 +29,8 @@ class Normaliser:
 def entropy(probabilities: ArrayLike) -> Floats:
     """Entropy c_i of each row, in nats: 0 (certain) to log C (no idea). (N, C) -> (N,)."""
     p = np.asarray(probabilities, dtype=np.float64)
-    return -np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0).sum(axis=-1) + 0.0  # + 0.0: no negative zero
+    # 0 log 0 = 0, while a NaN stays one; + 0.0: no negative zero.
+    return -(p * np.log(np.where(p == 0, 1.0, p))).sum(axis=-1) + 0.0
 
 
 def explanation_score(token_log_probs: Tensor, mask: Tensor) -> Tensor:
@@ -38,8 +39,8 @@ def explanation_score(token_log_probs: Tensor, mask: Tensor) -> Tensor:
     token_log_probs: (n, length); mask: (n, length), true where a token of the explanation stands. Every row must have
     at least one. Returns (n,), in nats per token, at most 0: higher = the model finds the explanation more natural.
     """
-    mask = mask.to(token_log_probs.dtype)
-    return (token_log_probs * mask).sum(dim=-1) / mask.sum(dim=-1)
+    # Filled, not multiplied: padding may hold -inf or NaN, which times 0 is NaN.
+    return token_log_probs.masked_fill(~mask, 0.0).sum(dim=-1) / mask.sum(dim=-1)
 
 
 def log_normaliser(values: ArrayLike) -> float:
@@ -48,6 +49,8 @@ def log_normaliser(values: ArrayLike) -> float:
     if v.size == 0:
         return -np.inf
     peak = v.max()
+    if not np.isfinite(peak):
+        return float(peak)
     return float(peak + np.log(np.exp(v - peak).sum()))
 
 

@@ -76,7 +76,7 @@ class Task:
         """Read a task file; raises TaskError naming the file and the line or key that is wrong."""
         path = Path(path)
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+            data = yaml.load(path.read_text(encoding="utf-8"), Loader=_TaskLoader)
         except FileNotFoundError:
             raise TaskError(f"{path}: no such task file; expected a YAML file with name, fields, labels, ...") from None
         except (OSError, UnicodeDecodeError) as error:
@@ -107,6 +107,18 @@ class Task:
             )
         except TaskError as error:
             raise TaskError(f"{source}: {error}") from None
+
+
+class _TaskLoader(yaml.SafeLoader):
+    """Safe YAML in which a key that stands twice is an error; PyYAML would silently drop the first, a label even."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 _KEYS = ("name", "fields", "label_field", "labels", "input", "prompt", "max_input_tokens", "max_explanation_tokens")

@@ -56,7 +56,7 @@ def test_every_text_is_equally_likely_in_an_initial_set() -> None:
 
 
 def test_an_initial_set_larger_than_the_pool_names_both_numbers() -> None:
-    with pytest.raises(InputError, match="6 texts .* pool of 5"):
+    with pytest.raises(InputError, match=r"6 texts .* pool of 5"):
         initial_set(EXAMPLES, 6, 0)
 
 

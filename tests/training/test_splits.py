@@ -18,7 +18,12 @@ def ids(examples: list[Example]) -> list[str]:
 
 
 def test_the_column_split_decides() -> None:
-    data = [example("a", split="train"), example("b", split="test"), example("c", split="dev"), example("d", split="train")]
+    data = [
+        example("a", split="train"),
+        example("b", split="test"),
+        example("c", split="dev"),
+        example("d", split="train"),
+    ]
     splits = split_examples(data)
     assert (ids(splits.train), ids(splits.dev), ids(splits.test)) == (["a", "d"], ["c"], ["b"])
     assert splits.notes == []
@@ -55,7 +60,13 @@ def test_held_out_shares_are_a_fifth_up_to_rounding(labels: list[str]) -> None:
 
 
 def test_a_pool_text_that_is_tested_on_is_dropped() -> None:
-    data = [example("a", "same"), example("b", "other"), example("c", "same"), example("d", "developed"), example("e", "Same")]
+    data = [
+        example("a", "same"),
+        example("b", "other"),
+        example("c", "same"),
+        example("d", "developed"),
+        example("e", "Same"),
+    ]
     test = [example("t1", "same"), example("t2", "both"), example("t3", "same")]
     dev = [example("v1", "developed"), example("v2", "both")]
     splits = split_examples(data, test, dev)

@@ -18,7 +18,7 @@ class Item(BaseModel):
     Example: ``Item(id="a1", text="too heavy to carry", candidates=("The reviewer complains about its weight.",))``
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)  # errors never quote a text
 
     id: str | None = None
     text: str | None = None

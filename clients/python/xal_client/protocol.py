@@ -66,6 +66,7 @@ class Call(Generic[A]):
 
 
 def classify(items: Iterable[AnyItem], request_id: str | None = None) -> Call[ClassifyResponse]:
+    """`POST /classify`."""
     return _post("/classify", ClassifyResponse, items, {}, request_id)
 
 
@@ -75,6 +76,7 @@ def explain(
     max_new_tokens: int | None = None,
     request_id: str | None = None,
 ) -> Call[ExplainResponse]:
+    """`POST /explain`; an option that is None is left to the service."""
     options = {"num_beams": num_beams, "max_new_tokens": max_new_tokens}
     return _post("/explain", ExplainResponse, items, options, request_id)
 
@@ -86,11 +88,13 @@ def acquisition_score(
     top_k: int | None = None,
     request_id: str | None = None,
 ) -> Call[AcquisitionResponse]:
+    """`POST /acquisition_score`; an option that is None is left to the service."""
     options = {"lambda": lambda_, "normalization": normalization, "top_k": top_k}
     return _post("/acquisition_score", AcquisitionResponse, items, options, request_id)
 
 
 def model() -> Call[ModelInfo]:
+    """`GET /model`."""
     return Call("GET", "/model", ModelInfo)
 
 
@@ -112,14 +116,30 @@ def checked(request_id: str) -> str:
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
-    """JSON in UTF-8. A lone surrogate, which UTF-8 does not have, goes out escaped: the service names the item.
+    """JSON in UTF-8. Raises ValueError for what has no such form: half a surrogate pair in a text, NaN, infinity.
 
-    Raises ValueError for NaN and infinity and TypeError for values without a JSON form, which only dicts can bring.
+    TypeError for a value of a type that JSON does not have.
     """
     try:
-        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return _utf8(body)
     except UnicodeEncodeError:
-        return json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
+        bad = [index for index, item in enumerate(body["items"]) if not _is_unicode(item)]
+    raise ValueError(
+        f"items {bad[:20]} hold half a surrogate pair, which is not valid Unicode; decode their source anew, or "
+        "replace it: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+    )
+
+
+def _utf8(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _is_unicode(value: object) -> bool:
+    try:
+        _utf8(value)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_up(response: httpx.Response) -> bool:

@@ -56,7 +56,8 @@ class Attempts:
         if not is_passing(failure) or self._made >= self._max_attempts:
             raise self._annotated(failure)
         backoff = min(FIRST_BACKOFF * 2 ** (self._made - 1), LONGEST_BACKOFF)
-        pause = (getattr(failure, "retry_after", None) or 0.0) + self._random.uniform(0.0, backoff)
+        asked = failure.retry_after if isinstance(failure, APIStatusError) else None
+        pause = (asked or 0.0) + self._random.uniform(0.0, backoff)
         if pause >= self._left():
             raise self._annotated(failure)
         logger.info("attempt %d failed (%s), the next in %.2f s", self._made, type(failure).__name__, pause)

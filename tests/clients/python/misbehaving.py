@@ -11,6 +11,27 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 MODEL_VERSION = "5f0c"
+MODEL: dict[str, Any] = {
+    "model_version": MODEL_VERSION,
+    "task": "durability",
+    "labels": ["bad", "good"],
+    "fields": ["text"],
+    "trained_on_explanations": True,
+    "pool_size": 50,
+    "decoding": {"num_beams": 4, "max_new_tokens": 60},
+    "limits": {
+        "max_items": 3,
+        "max_body_bytes": 10_000,
+        "max_candidates": 16,
+        "max_num_beams": 8,
+        "max_new_tokens": 256,
+        "max_input_tokens": 128,
+        "deadline_seconds": 60.0,
+    },
+    "metrics": {"macro_f1": 0.5},
+    "lineage": {"round": 3},
+    "device": "cpu",
+}
 
 
 @dataclass(frozen=True)
@@ -82,11 +103,8 @@ def misbehaving_server() -> Iterator[Misbehaving]:
         thread.join()
 
 
-def answer(version: str = MODEL_VERSION, score: Callable[[str], float] = lambda text: float(len(text))) -> Behaviour:
-    """What the documented API answers, with scores that a test can work out: by default the text's length.
-
-    An empty text becomes a failed item.
-    """
+def answer(version: str = MODEL_VERSION) -> Behaviour:
+    """What the documented API answers. A text's acquisition score is its length; an empty text is a failed item."""
 
     def row(item: Mapping[str, Any], index: int, path: str) -> dict[str, Any]:
         id_ = item.get("id", str(index))
@@ -97,7 +115,7 @@ def answer(version: str = MODEL_VERSION, score: Callable[[str], float] = lambda 
         if path != "/classify":
             result |= {"explanation": "it breaks", "explanation_score": -0.5}
         if path == "/acquisition_score":
-            result |= {"acquisition_score": score(item["text"]), "rank": index + 1}
+            result |= {"acquisition_score": float(len(item["text"])), "rank": index + 1}
         return result
 
     def behave(handler: Handler, received: Received) -> None:
@@ -114,33 +132,10 @@ def answer(version: str = MODEL_VERSION, score: Callable[[str], float] = lambda 
     return behave
 
 
-MODEL: dict[str, Any] = {
-    "model_version": MODEL_VERSION,
-    "task": "durability",
-    "labels": ["bad", "good"],
-    "fields": ["text"],
-    "trained_on_explanations": True,
-    "pool_size": 50,
-    "decoding": {"num_beams": 4, "max_new_tokens": 60},
-    "limits": {
-        "max_items": 3,
-        "max_body_bytes": 10_000,
-        "max_candidates": 16,
-        "max_num_beams": 8,
-        "max_new_tokens": 256,
-        "max_input_tokens": 128,
-        "deadline_seconds": 60.0,
-    },
-    "metrics": {"macro_f1": 0.5},
-    "lineage": {"round": 3},
-    "device": "cpu",
-}
-
-
 def reply(status: int, body: bytes = b"", **headers: str) -> Behaviour:
     """Answer this; header names are given with _ for -."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return lambda handler, received: handler.reply(status, body, named)
+    return lambda handler, _: handler.reply(status, body, named)
 
 
 def problem(status: int, title: str = "Refused", **headers: str) -> Behaviour:
@@ -153,7 +148,7 @@ def problem(status: int, title: str = "Refused", **headers: str) -> Behaviour:
 def hang() -> Behaviour:
     """Never answer."""
 
-    def behave(handler: Handler, received: Received) -> None:
+    def behave(handler: Handler, _received: Received) -> None:
         handler.state.released.wait(30)
         handler.close_connection = True
 
@@ -163,7 +158,7 @@ def hang() -> Behaviour:
 def drop() -> Behaviour:
     """Close the connection without an answer."""
 
-    def behave(handler: Handler, received: Received) -> None:
+    def behave(handler: Handler, _received: Received) -> None:
         handler.close_connection = True
 
     return behave
@@ -172,7 +167,7 @@ def drop() -> Behaviour:
 def break_off() -> Behaviour:
     """Close the connection in the middle of the answer."""
 
-    def behave(handler: Handler, received: Received) -> None:
+    def behave(handler: Handler, _received: Received) -> None:
         handler.reply(200, b'{"model_version": ', {"Content-Length": "500", "Content-Type": "application/json"})
         handler.close_connection = True
 

@@ -32,10 +32,14 @@ def test_an_item_of_another_type_is_refused_with_its_place() -> None:
         as_json(["a", 7])  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize("arguments", [{}, {"text": "a", "fields": {"s": "a"}}, {"text": "a", "label": "b"}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"text": "secret", "fields": {"s": "secret"}}, {"text": "secret", "label": "secret"}, {"text": ["secret"]}],
+)
 def test_an_item_needs_text_or_fields_and_knows_nothing_else(arguments: dict[str, object]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError) as caught:
         Item(**arguments)  # type: ignore[arg-type]
+    assert "secret" not in str(caught.value)
 
 
 def test_an_item_cannot_be_changed() -> None:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import xal_client
 from xal_client import AsyncXalClient, ItemFailure, ModelChanged, ServiceUnavailable
 
-from tests.clients.python.misbehaving import Behaviour, Handler, Misbehaving, Received, answer, problem
+from tests.clients.python.misbehaving import Behaviour, Handler, Misbehaving, Received, answer, hang, problem
 
 Call = Callable[..., Any]
 
@@ -67,6 +68,18 @@ def test_a_batch_that_fails_for_good_fails_the_call(server: Misbehaving, call: C
         call(server.url, "score_pool", ["a"] * 6)
 
 
+def test_a_failed_async_pool_leaves_no_request_under_way(server: Misbehaving) -> None:
+    async def score() -> int:
+        async with AsyncXalClient(server.url, timeout=20) as xal:
+            with pytest.raises(xal_client.BadRequest):
+                await xal.score_pool(["a"] * 9, concurrency=2)
+            return len(asyncio.all_tasks())
+
+    server.script.extend([answer(), hang(), problem(400)])
+    assert asyncio.run(score()) == 1  # this one
+    assert len(server.received) == 3  # the third batch was never sent
+
+
 def test_the_async_pool_keeps_its_concurrency(server: Misbehaving) -> None:
     under_way = 0
     most = 0
@@ -88,7 +101,7 @@ def test_the_async_pool_keeps_its_concurrency(server: Misbehaving) -> None:
 
     async def score() -> Any:
         async with AsyncXalClient(server.url) as xal:
-            return await xal.score_pool([f"{'x' * n}" for n in range(1, 19)], concurrency=2)
+            return await xal.score_pool(["x" * n for n in range(1, 19)], concurrency=2)
 
     server.script.extend([answer(), *(counted() for _ in range(6))])
     response = asyncio.run(score())

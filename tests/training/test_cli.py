@@ -1,0 +1,247 @@
+"""The command line: exit codes, one clear line for bad input, nothing half-written."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import BertConfig
+
+from tests import tiny
+from training.cli import main
+from training.trainer import TrainerConfig
+
+XAL = Path(sys.executable).with_name("xal")
+
+
+@pytest.fixture
+def run_arguments(
+    example_files: dict[str, Path], backbone_dir: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """Options of a run that works; tests break one of them."""
+    monkeypatch.setenv("XAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("XAL_TEACHER_URL", raising=False)
+    return {
+        "--task": str(example_files["task"]),
+        "--data": str(example_files["data"]),
+        "--explanations": str(example_files["explanations"]),
+        "--strategy": "xal",
+        "--output": str(tmp_path / "run"),
+        "--model": str(backbone_dir("t5")),
+        "--budget": "12",
+        "--query-size": "6",
+        "--epochs": "1",
+        "--batch-size": "4",
+        "--num-beams": "1",
+        "--max-new-tokens": "4",
+    }
+
+
+def run(arguments: dict[str, str]) -> int:
+    return main(["run", *(word for pair in arguments.items() for word in pair)])
+
+
+def test_run_export_score_and_report_follow_each_other(
+    run_arguments: dict[str, str], example_files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(run_arguments) == 0
+    said = capsys.readouterr().out
+    assert "round 0: 6 labels, macro-F1 0." in said
+    assert "round 1: 12 labels" in said
+    assert f"xal export {tmp_path / 'run'} --round 1" in said
+    model, scores = tmp_path / "model", tmp_path / "scores.jsonl"
+    assert main(["export", str(tmp_path / "run"), "--round", "1", "--output", str(model)]) == 0
+    assert main(["score", "--model", str(model), "--input", str(example_files["data"]), "--output", str(scores)]) == 0
+    assert "39 rows; normalized over the pool" in capsys.readouterr().out
+    rows = [json.loads(line) for line in scores.read_text().splitlines()]
+    assert sorted(row["rank"] for row in rows) == list(range(1, 40))
+    assert main(["report", str(tmp_path / "run"), "--output", str(tmp_path / "report")]) == 0
+    assert {path.suffix for path in (tmp_path / "report").iterdir()} == {".png", ".html"}
+    assert main(["doctor", "--model", str(model)]) == 0
+    assert "ok    model: version" in capsys.readouterr().out
+
+
+def test_a_run_started_again_says_what_it_did_and_repeats_nothing(
+    run_arguments: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(run_arguments) == 0
+    first = capsys.readouterr().out
+    before = (tmp_path / "run" / "metrics.json").read_bytes()
+    assert run(run_arguments) == 0
+    assert capsys.readouterr().out == first
+    assert (tmp_path / "run" / "metrics.json").read_bytes() == before
+
+
+def rows(*changes: dict[str, object]) -> str:
+    sound = [{"id": str(i), "text": f"text number {i}", "label": "neutral"} for i in range(8)]
+    for index, change in enumerate(changes):
+        sound[index] = {k: v for k, v in {**sound[index], **change}.items() if v is not ...}  # type: ignore[dict-item]
+    return "".join(json.dumps(row) + "\n" for row in sound)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (rows({"text": ..., "review": "x"}), "text"),
+        (rows({}, {"id": "0"}), "'0'"),
+        (rows({}, {}, {"text": " "}), "empty"),
+        (rows({}, {}, {"label": "mixed"}), "negative, neutral, positive"),
+        (rows({"label": None}), "label"),
+        (rows()[:-3], "JSON"),
+        ("", "row"),
+        (rows(*({"split": "test"},) * 8), "pool is empty"),
+    ],
+    ids=["unknown column", "duplicate id", "empty text", "foreign label", "no label", "JSON", "empty", "empty pool"],
+)
+def test_bad_data_is_one_line_with_exit_code_2_and_leaves_nothing(
+    run_arguments: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], data: str, message: str
+) -> None:
+    (tmp_path / "bad.jsonl").write_text(data)
+    assert run({**run_arguments, "--data": str(tmp_path / "bad.jsonl")}) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("xal run: ")
+    assert said.count("\n") == 1
+    assert message in said
+    assert "bad.jsonl" in said or "pool is empty" in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--task", "missing.yaml", "missing.yaml: no such task file"),
+        ("--data", "missing.jsonl", "missing.jsonl"),
+        ("--explanations", "missing.jsonl", "missing.jsonl"),
+        ("--strategy", "astrology", "expected one of random, entropy, xal"),
+        ("--query-size", "25", "query size of 25 is larger than the pool of 24"),
+        ("--budget", "100", "budget of 100 is larger than the pool of 24"),
+        ("--epochs", "0", "trainer.epochs"),
+        ("--lambda", "-1", "lambda"),
+        ("--model", "./no-such-model", "no such directory"),
+        ("--pooling", "max", "pooling"),
+        ("--device", "abacus", "abacus"),
+        ("--seed", "-1", "seed"),
+    ],
+)
+def test_a_bad_option_is_one_line_with_exit_code_2_and_leaves_nothing(
+    run_arguments: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    value: str,
+    message: str,
+) -> None:
+    assert run({**run_arguments, option: value}) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_task_template_naming_a_missing_field_is_said(
+    run_arguments: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = {**tiny.TASK.to_dict(), "input": "{title}: {text}"}
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(task))
+    assert run({**run_arguments, "--task": str(tmp_path / "task.yaml")}) == 2
+    said = capsys.readouterr().err
+    assert "task.yaml: input: names {title}" in said
+
+
+def test_a_model_that_cannot_explain_is_said(
+    run_arguments: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    BertConfig().save_pretrained(tmp_path / "bert")
+    assert run({**run_arguments, "--model": str(tmp_path / "bert")}) == 2
+    assert "of type bert, which is no encoder-decoder" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_strategy_that_learns_from_explanations_needs_a_teacher(
+    run_arguments: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    del run_arguments["--explanations"]
+    assert run(run_arguments) == 2
+    assert "--explanations FILE" in capsys.readouterr().err
+
+
+def test_an_llm_needs_a_name_and_one_teacher_is_enough(
+    run_arguments: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run({**run_arguments, "--teacher-url": "http://127.0.0.1:9/v1"}) == 2
+    assert "--teacher-model" in capsys.readouterr().err
+    assert run({**run_arguments, "--teacher-url": "http://127.0.0.1:9/v1", "--teacher-model": "m"}) == 2
+    assert "not both" in capsys.readouterr().err
+    assert run({**run_arguments, "--teacher-model": "m"}) == 2
+    assert "--teacher-model needs --teacher-url" in capsys.readouterr().err
+
+
+def test_a_model_directory_of_another_task_is_said_before_scoring(
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"id": "1", "sentence1": "a", "sentence2": "b"}\n')
+    output = tmp_path / "out.jsonl"
+    assert main(["score", "--model", str(model_dir), "--input", str(pairs), "--output", str(output)]) == 2
+    said = capsys.readouterr().err
+    assert "pairs.jsonl" in said
+    assert "text" in said
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("command", ["score", "serve"])
+def test_what_is_no_model_directory_is_said_with_the_command_that_makes_one(
+    command: str, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = (
+        ["--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl")] if command == "score" else []
+    )
+    assert main([command, "--model", str(tmp_path), *more]) == 2
+    assert "xal export RUN_DIR --round N --output DIR" in capsys.readouterr().err
+    assert main([command, "--model", str(finished_run), *more]) == 2
+    assert f"xal export {finished_run}" in capsys.readouterr().err
+
+
+def test_doctor_fails_with_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--model", str(tmp_path / "none"), "--service", "http://127.0.0.1:9"]) == 1
+    said = capsys.readouterr()
+    assert "FAIL  model" in said.out
+    assert "xal serve --model DIR" in said.out
+    assert "2 of" in said.err
+
+
+def test_wrong_usage_exits_with_2() -> None:
+    for arguments in (["run"], ["fly"], ["score", "--model"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys; from training.cli import main\n"
+        "try: main(['run', '--help'])\n"
+        "finally: assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ})
+    assert done.returncode == 0, done.stderr
+    assert "--lambda2" in done.stdout
+
+
+def test_every_training_flag_is_a_setting_of_the_trainer() -> None:
+    from training.cli import _TRAINER_FLAGS
+
+    assert set(_TRAINER_FLAGS) <= set(TrainerConfig.model_fields)
+
+
+def test_output_that_is_no_terminal_has_no_progress_bars(run_arguments: dict[str, str]) -> None:
+    words = [word for pair in run_arguments.items() for word in pair]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([str(XAL), "run", *words], capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "it/s" not in done.stdout

@@ -1,0 +1,246 @@
+"""Algorithm 1: what each round holds, what stays the same when a run is killed, what a run directory refuses."""
+
+import fcntl
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from service.model.errors import InputError
+from service.model.predictor import Item, Prediction, Predictor
+from tests.training.conftest import SMALL
+from training.loop import Loop, model_directory, read_rounds
+from training.pool import initial_set
+
+XAL = Path(sys.executable).with_name("xal")
+
+
+def comparable(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rounds without what a clock says."""
+    return [{key: value for key, value in entry.items() if key != "seconds"} for entry in rounds]
+
+
+def test_rounds_label_the_budget_in_queries_that_never_repeat_a_text(finished_run: Path) -> None:
+    rounds = read_rounds(finished_run)
+    assert [entry["round"] for entry in rounds] == [0, 1, 2]
+    assert [entry["n_labeled"] for entry in rounds] == [6, 12, 18]
+    chosen = [id_ for entry in rounds for id_ in entry["selected_ids"]]
+    assert len(chosen) == len(set(chosen)) == 18
+    assert [entry["queried_ids"] for entry in rounds] == [rounds[1]["selected_ids"], rounds[2]["selected_ids"], []]
+
+
+def test_every_round_tells_what_the_reports_read(finished_run: Path) -> None:
+    for entry in read_rounds(finished_run):
+        assert 0 <= entry["macro_f1"] <= 1
+        assert 0 <= entry["accuracy"] <= 1
+        assert entry["n_test"] == 9
+        assert 0 <= entry["dev"]["macro_f1"] <= 1
+        assert set(entry["seconds"]) == {"teach", "train", "evaluate", "score", "select"}
+        assert entry["teacher"]["cost"] == 0
+    config = yaml.safe_load((finished_run / "config.yaml").read_text())
+    assert config["strategy"] == "xal"
+    assert config["seed"] == 0
+    assert config["versions"]["torch"].startswith("2.13.0")
+    assert len(config["data"]["sha256"]) == 64
+
+
+def test_a_selection_is_the_highest_acquisition_score_of_the_saved_model(
+    finished_run: Path, make_loop: Callable[..., Loop], tmp_path: Path
+) -> None:
+    first = read_rounds(finished_run)[0]
+    waiting = [e for e in make_loop(tmp_path / "unused").splits.train if e.id not in first["selected_ids"]]
+    predictor = Predictor.load(model_directory(finished_run, 0), device="cpu")
+    found = [predictor.predict([Item(e.fields)], explain=True)[0] for e in waiting]  # one by one, unlike the loop
+    p = [o.explanation_score or 0 for o in found if isinstance(o, Prediction)]
+    c = [o.entropy for o in found if isinstance(o, Prediction)]
+    z_p, z_c = sum(math.exp(-x) for x in p), sum(math.exp(x) for x in c)
+    scores = [0.5 / 1.5 * math.exp(-a) / z_p + 1 / 1.5 * math.exp(b) / z_c for a, b in zip(p, c, strict=True)]
+    best = sorted(range(len(scores)), key=lambda i: -scores[i])[:6]
+    assert {waiting[i].id for i in best} == set(first["queried_ids"])
+    assert first["normaliser"]["size"] == 18
+    assert first["normaliser"]["log_z_p"] == pytest.approx(math.log(z_p), abs=1e-5)
+    assert first["normaliser"]["log_z_c"] == pytest.approx(math.log(z_c), abs=1e-5)
+
+
+def test_the_same_settings_give_the_same_run(
+    finished_run: Path, make_loop: Callable[..., Loop], tmp_path: Path
+) -> None:
+    again = list(make_loop(tmp_path / "again").rounds())
+    assert comparable(again) == comparable(read_rounds(finished_run))
+
+
+def test_the_initial_set_depends_on_its_number_alone(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
+    first = {}
+    for name, options in {
+        "a": {"strategy": "random", "explanations": None, "seed": 0},
+        "b": {"strategy": "entropy", "explanations": None, "seed": 5},
+        "c": {"strategy": "random", "explanations": None, "initial_set": 1},
+    }.items():
+        loop = make_loop(tmp_path / name, budget=6, **options)
+        first[name] = next(loop.rounds())["selected_ids"]
+        assert first[name] == initial_set(loop.splits.train, 6, loop.config.initial_set)
+    assert first["a"] == first["b"] != first["c"]
+
+
+@pytest.mark.parametrize("strategy", ["random", "entropy"])
+def test_baselines_train_without_explanations_as_in_the_paper(
+    make_loop: Callable[..., Loop], tmp_path: Path, strategy: str
+) -> None:
+    loop = make_loop(tmp_path / strategy, strategy=strategy, budget=12)
+    rounds = list(loop.rounds())
+    assert loop.teacher is None
+    assert all(entry["normaliser"] is None and entry["selection"] is None for entry in rounds)
+    assert not Predictor.load(model_directory(tmp_path / strategy, 1)).trained_on_explanations
+
+
+def test_a_last_query_takes_what_is_left_of_the_budget(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
+    rounds = list(make_loop(tmp_path / "r", strategy="random", explanations=None, budget=8).rounds())
+    assert [entry["n_labeled"] for entry in rounds] == [6, 8]
+
+
+def test_a_pool_can_be_labeled_to_its_end(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
+    rounds = list(make_loop(tmp_path / "r", budget=24, query_size=12).rounds())
+    assert [entry["n_labeled"] for entry in rounds] == [12, 24]
+    assert rounds[-1]["normaliser"] is None  # nothing is left to sum over
+
+
+def test_every_round_starts_from_the_pretrained_weights_unless_warm_started(
+    make_loop: Callable[..., Loop], tmp_path: Path
+) -> None:
+    # A learning rate of nearly nothing keeps the weights where the round began.
+    still = {**SMALL, "learning_rate": 1e-12}
+    cold = [entry["model_version"] for entry in make_loop(tmp_path / "cold", trainer=still).rounds()]
+    assert len(cold) == 3
+    common = {"trainer": {**SMALL, "epochs": 2}, "strategy": "random", "explanations": None, "budget": 12}
+    anew = list(make_loop(tmp_path / "anew", **common).rounds())
+    warm = list(make_loop(tmp_path / "warm", warm_start=True, **common).rounds())
+    assert anew[0]["model_version"] == warm[0]["model_version"]
+    assert anew[1]["model_version"] != warm[1]["model_version"]
+
+
+def test_only_the_last_model_is_kept_if_so_asked(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
+    list(make_loop(tmp_path / "r", keep_models="last", budget=12).rounds())
+    assert not model_directory(tmp_path / "r", 0).exists()
+    assert model_directory(tmp_path / "r", 1).exists()
+
+
+def test_another_run_cannot_go_on_in_a_run_directory(make_loop: Callable[..., Loop], finished_run: Path) -> None:
+    with pytest.raises(InputError, match="seed was 0, is 1"):
+        next(make_loop(finished_run, seed=1).rounds())
+
+
+def test_a_directory_with_other_files_is_left_alone(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match="holds other files"):
+        next(make_loop(tmp_path).rounds())
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_two_processes_cannot_work_on_one_run(
+    make_loop: Callable[..., Loop], finished_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished_run, tmp_path / "r")
+    with (tmp_path / "r" / ".lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another process is working on this run"):
+            next(make_loop(tmp_path / "r").rounds())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"query_size": 30, "budget": 30}, "query size of 30 is larger than the pool of 24"),
+        ({"budget": 25}, "budget of 25 is larger than the pool of 24"),
+        ({"query_size": 0}, "query size is 0"),
+    ],
+)
+def test_a_budget_that_does_not_fit_the_pool_leaves_nothing_behind(
+    make_loop: Callable[..., Loop], tmp_path: Path, options: dict[str, int], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        next(make_loop(tmp_path / "r", **options).rounds())
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_selected_text_without_explanations_is_named(
+    make_loop: Callable[..., Loop], example_files: dict[str, Path], tmp_path: Path
+) -> None:
+    lines = example_files["explanations"].read_text().splitlines()
+    partial = tmp_path / "partial.jsonl"
+    partial.write_text("\n".join(lines[:20]) + "\n")
+    missing = {json.loads(line)["id"] for line in lines[20:]}
+    with pytest.raises(InputError, match=r"partial\.jsonl: no explanation") as caught:
+        list(make_loop(tmp_path / "r", explanations=partial, budget=24).rounds())
+    assert any(id_ in str(caught.value) for id_ in missing)
+    # Once the file explains them, the run goes on; ...
+    partial.write_text("\n".join(lines) + "\n")
+    rounds = list(make_loop(tmp_path / "r", explanations=partial, budget=24).rounds())
+    assert rounds[-1]["n_labeled"] == 24
+    # ... kept out of the pool, they do no harm.
+    partial.write_text("\n".join(lines[:20]) + "\n")
+    loop = make_loop(tmp_path / "s", explanations=partial, only_explained=True)
+    assert not missing & {example.id for example in loop.splits.train}
+
+
+def start(run: Path, files: dict[str, Path], backbone: Path) -> subprocess.Popen[str]:
+    arguments = [str(XAL), "run", "--strategy", "xal", "--output", str(run), "--model", str(backbone)]
+    for name in ("task", "data", "explanations"):
+        arguments += [f"--{name}", str(files[name])]
+    arguments += ["--budget", "18", "--query-size", "6", "--num-beams", "2", "--max-new-tokens", "6", "--device", "cpu"]
+    arguments += ["--epochs", "1", "--batch-size", "4", "--learning-rate", "0.001"]
+    return subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def kill_once(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not reached() and process.poll() is None:
+        assert time.monotonic() < deadline, "the run never came so far"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def test_a_killed_run_goes_on_to_the_same_choices_and_metrics(
+    finished_run: Path, example_files: dict[str, Path], backbone_dir: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run, files, backbone = tmp_path / "killed", example_files, backbone_dir("t5")
+    # In the middle of a training, before any round is finished; ...
+    kill_once(start(run, files, backbone), (run / "config.yaml").exists)
+    assert not read_rounds(run)
+    # ... with the first round finished and the second one's model just trained, but not measured.
+    kill_once(start(run, files, backbone), model_directory(run, 1).exists)
+    finished = read_rounds(run)
+    assert len(finished) == 1
+    trained_at = model_directory(run, 1).stat().st_mtime_ns
+    output, _ = (process := start(run, files, backbone)).communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert comparable(read_rounds(run)) == comparable(read_rounds(finished_run))
+    assert read_rounds(run)[0] == finished[0]  # not run again, not even its seconds differ
+    assert model_directory(run, 1).stat().st_mtime_ns == trained_at  # what was paid for is used
+    leftovers = [path for path in run.rglob(".*") if path.name != ".lock"]
+    assert leftovers == []
+
+
+def test_selection_draws_do_not_depend_on_global_generators(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
+    options = {"strategy": "random", "explanations": None, "budget": 12}
+    np.random.seed(1)  # noqa: NPY002
+    one = [entry["selected_ids"] for entry in make_loop(tmp_path / "one", **options).rounds()]
+    np.random.seed(2)  # noqa: NPY002
+    assert one == [entry["selected_ids"] for entry in make_loop(tmp_path / "two", **options).rounds()]

@@ -1,0 +1,75 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from training.selection import diagnose, overlap, variance_shares
+from training.strategies import PoolScores
+
+# exp(-p) is e times 1, 2, 4 and exp(c) is 4, 2, 1: the terms of Eq. 8 at 0.5 are 1, 2, 4 and 8, 4, 2 parts of 21.
+SCORES = PoolScores(
+    3,
+    probabilities=np.array([[0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0, 0], [1, 0, 0, 0]]),
+    explanation_scores=np.array([-1.0, -1 - math.log(2), -1 - math.log(4)]),
+)
+
+
+def test_diagnostics_of_three_texts_by_hand() -> None:
+    found = diagnose(SCORES, np.array([2, 0]))
+    ln2 = math.log(2)
+    assert (found.n, found.size) == (3, 2)
+    p, c = found.explanation_score, found.entropy
+    assert (p.mean, p.std, p.min, p.max) == pytest.approx((-1 - ln2, ln2 * math.sqrt(2 / 3), -1 - 2 * ln2, -1))
+    assert (c.mean, c.std, c.min, c.max) == pytest.approx((ln2, ln2 * math.sqrt(2 / 3), 0, 2 * ln2))
+    assert found.correlation == pytest.approx(1.0)
+    # the sums are 9, 6, 6 parts, 2, -1, -1 from their mean: variance 6; covariances 2 - 2 - 4 and 16 - 4 - 2
+    assert found.explanation_share == pytest.approx(-4 / 6)
+    assert found.entropy_share == pytest.approx(10 / 6)
+    assert found.overlap_with_entropy == 0.5  # entropy alone takes 0 and 1
+    assert found.overlap_with_random == pytest.approx(2 / 3)
+
+
+def test_lambda_moves_variance_to_the_explanation_term() -> None:
+    # at lambda 2 the terms are 2, 4, 8 and 4, 2, 1: sums 6, 6, 9, deviations -1, -1, 2; covariances 10 and -4
+    found = diagnose(SCORES, np.array([2]), lambda_=2.0)
+    assert (found.explanation_share, found.entropy_share) == pytest.approx((10 / 6, -4 / 6))
+
+
+def test_constant_scores_have_no_correlation_and_no_shares() -> None:
+    found = diagnose(PoolScores(3, np.full((3, 3), 1 / 3), np.full(3, -1.1)), np.array([0]))
+    assert found.correlation is None
+    assert (found.explanation_share, found.entropy_share) == (None, None)
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["entropy"]["max"] == pytest.approx(math.log(3))
+
+
+def test_diagnostics_need_explanation_scores() -> None:
+    with pytest.raises(ValueError, match="need the explanation scores"):
+        diagnose(PoolScores(1, np.ones((1, 1))), np.array([0]))
+
+
+def test_overlap_is_a_share_of_the_chosen() -> None:
+    assert overlap("abcd", "cdxyz") == 0.5
+    assert overlap([1, 2], [2, 1]) == 1.0
+    assert overlap([1], []) == 0.0
+    with pytest.raises(ValueError, match="empty choice"):
+        overlap([], [1])
+
+
+VALUES = arrays.arrays(np.float64, 5, elements=st.floats(0, 1, width=32))
+
+
+@given(VALUES, VALUES)
+def test_shares_add_up_to_one(first: np.ndarray, second: np.ndarray) -> None:
+    shares = variance_shares(first, second)
+    if shares[0] is not None and np.var(first + second) > 1e-12:
+        assert sum(shares) == pytest.approx(1.0)  # type: ignore[arg-type]
+
+
+@given(VALUES)
+def test_a_constant_term_has_no_share(values: np.ndarray) -> None:
+    if np.ptp(values) > 1e-3:
+        assert variance_shares(values, np.full(5, 0.25)) == pytest.approx((1.0, 0.0), abs=1e-9)
