@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service import openapi, startup
-from service.errors import NotReady, ServiceError
+from service.errors import InternalError, ServiceError
 from service.http import CURRENT, App, Gateway, Service
 from service.logs import configure_logging
 from service.metrics import CONTENT_TYPE, Metrics
@@ -98,6 +98,9 @@ class XalService:
 
     @bentoml.on_shutdown
     async def close(self) -> None:
+        """Answer what waits, then let go of the model."""
+        if self._loading is not None:
+            self._loading.cancel()
         if self._answers is not None:
             await self._answers.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -109,9 +112,7 @@ class XalService:
 
     @property
     def answers(self) -> Answers:
-        """Raises NotReady until the model is loaded."""
-        if self._answers is None:
-            raise NotReady("the model is being loaded; ask again shortly", retry_after=5)
+        assert self._answers is not None  # the gateway lets nobody in before
         return self._answers
 
     async def __is_ready__(self) -> bool:
@@ -159,9 +160,16 @@ def _load_predictor(settings: Settings) -> Predictor:
 
 
 async def _respond(body: Awaitable[dict[str, Any]]) -> Response:
-    """The response, or the error left where the gateway finds it: raised, BentoML would log and reword it."""
+    """The response, or the error left where the gateway finds it.
+
+    Raised, BentoML would reword it, and log its message, which may quote a text.
+    """
+    exchange = CURRENT.get()
     try:
         return Response(json.dumps(await body, allow_nan=False), media_type="application/json")
     except ServiceError as error:
-        CURRENT.get().error = error
-        return Response(status_code=error.status)
+        exchange.error = error
+    except Exception as error:
+        logger.error("an endpoint failed", exc_info=error, extra={"fields": {"request_id": exchange.id}})
+        exchange.error = InternalError()
+    return Response(status_code=exchange.error.status)

@@ -13,7 +13,7 @@ from service.model.network import load_network
 from service.model.scoring import Normaliser
 from tests import tiny
 
-pytest_plugins = ["tests.service_fixtures"]
+pytest_plugins = ["tests.service_fixtures", "tests.training_fixtures"]
 
 torch.set_num_threads(1)  # tiny models: a second thread only costs
 

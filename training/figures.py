@@ -67,7 +67,7 @@ def _name_lines(axes: Any, curves: Sequence[Curve], metric: str) -> None:
             color=colour,
             fontweight="bold",
             parse_math=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.6, "alpha": 0.6},
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.8, "ls": ":"},
         )
     axes.set_ylim(low, high)
 

@@ -16,8 +16,9 @@ from service.model.errors import InputError
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
 
-# Keys of config.yaml, wherever they stand, that leave a run what it is: where things lie and what they run on;
-PLACES = {"file", "device", "versions", "git_hash", "keep_models"}
+# Keys of config.yaml, wherever they stand, that leave a run what it is: where things lie and what they run on
+# (the teacher's name says which explanations it had);
+PLACES = {"file", "device", "versions", "git_hash", "keep_models", "explanations"}
 # and those in which the runs of one setting may differ: chance, and how far they go.
 REPETITION = {"seed", "initial_set", "budget"}
 

@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Turn:
-    """How one request is answered. body: sent as it is instead of a completion; drop: hang up without an answer."""
+    """How one request is answered. body: sent as it is instead of a completion; drop: hang up without any."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -20,6 +20,7 @@ class Turn:
     body: str | None = None
     delay_s: float = 0.0
     drop: bool = False
+    drip_s: float = 0.0  # pause after each tenth of the answer
     usage: bool = True
     bills: bool | None = None  # None: for answers with status 200 only
 
@@ -117,4 +118,8 @@ class ChatServer:
         }.items():
             handler.send_header(name, value)
         handler.end_headers()
-        handler.wfile.write(body)
+        for start in range(0, len(body), len(body) // 10 + 1):
+            handler.wfile.write(body[start : start + len(body) // 10 + 1])
+            if turn.drip_s:
+                handler.wfile.flush()
+                time.sleep(turn.drip_s)

@@ -19,7 +19,7 @@ import yaml
 
 from service.model.errors import InputError
 from service.model.predictor import Item, Prediction, Predictor
-from tests.training.conftest import SMALL
+from tests.training_fixtures import SMALL
 from training.loop import Loop, model_directory, read_rounds
 from training.pool import initial_set
 

@@ -145,6 +145,7 @@ def test_identical_prompts_are_asked_once_even_while_in_flight(teacher: Explain)
         (Turn(status=500), WORST_CASE),
         (Turn(status=504, body="<html>gateway</html>"), WORST_CASE),
         (Turn(delay_s=1.5), WORST_CASE),
+        (Turn(drip_s=0.2), WORST_CASE),  # no pause is long, the whole is
         (Turn(drop=True), WORST_CASE),
         (Turn(body='{"choices": [{"message": {"content": "half'), WORST_CASE),
         (Turn(body="<html>hello</html>", headers={"Content-Type": "text/html"}), WORST_CASE),
@@ -154,8 +155,8 @@ def test_identical_prompts_are_asked_once_even_while_in_flight(teacher: Explain)
         (Turn(content=" \n "), 15),
     ],
     ids=[
-        "429", "503", "500", "504", "time-out", "hang-up", "half JSON", "no JSON", "other JSON", "no choice", "null",
-        "blank",
+        "429", "503", "500", "504", "time-out", "drip", "hang-up", "half JSON", "no JSON", "other JSON", "no choice",
+        "null", "blank",
     ],
 )  # fmt: skip
 def test_a_failure_that_may_pass_is_asked_again(teacher: Explain, turn: Turn, counts_as_spent: int) -> None:

@@ -198,7 +198,7 @@ def test_broken_yaml_is_one_line_with_its_place(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"task\.yaml: not valid YAML .*line 3") as raised:
         Task.from_yaml(write(tmp_path, "name: a\nfields: [b\nlabels: {"))
     assert "\n" not in str(raised.value)
-    with pytest.raises(TaskError, match="not valid YAML .*unhashable key"):
+    with pytest.raises(TaskError, match=r"not valid YAML .*unhashable key"):
         Task.from_yaml(write(tmp_path, "? [a]\n: b"))
 
 
