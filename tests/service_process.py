@@ -1,6 +1,7 @@
 """The real service in a process of its own, for tests that talk to it over HTTP."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -86,10 +87,15 @@ def bentoml_environment(bentoml_home: Path) -> dict[str, str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port below those that the system hands out by itself, so that it is still free a second later."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def _spawn(

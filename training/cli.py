@@ -96,7 +96,8 @@ def _teacher_options(group: argparse._ArgumentGroup) -> None:
     add("--teacher-max-tokens", type=int, help="hard cap on tokens ever spent on the cache file (default 1,000,000)")
     add("--teacher-max-cost", type=float, help="hard cap on cost ever spent on the cache file; needs --teacher-prices")
     add("--teacher-prices", type=float, nargs=2, metavar=("IN", "OUT"), help="price of a million tokens, in and out")
-    add("--teacher-temperature", type=float, help="sampling temperature (default 0)")
+    add("--teacher-temperature", help="sampling temperature (default 0); 'default' leaves it to the provider")
+    add("--teacher-length-parameter", help="max_tokens (default) or max_completion_tokens, as the model wants it")
     add("--teacher-concurrency", type=int, help="requests at a time (default 8)")
     add("--teacher-cache", type=Path, help="SQLite file that keeps every answer (default in ~/.cache/xal)")
     add("--train-on-explanations", choices=("yes", "no"), help="default: as the strategy does in the paper")
@@ -147,38 +148,41 @@ def _run(**options: Any) -> None:
     print(f"      xal export {loop.directory} --round {entry['round']} --output DIR")
 
 
+# Flags of ``xal run`` that are fields of TeacherConfig.
+_TEACHER_FLAGS = {
+    "teacher_model": "model",
+    "teacher_max_tokens": "max_total_tokens",
+    "teacher_max_cost": "max_cost",
+    "teacher_temperature": "temperature",
+    "teacher_length_parameter": "length_parameter",
+    "teacher_concurrency": "concurrency",
+    "teacher_cache": "cache_path",
+}
+
+
 def _teacher_config(options: dict[str, Any]) -> Any:
     """Take the teacher's options out and make its configuration of them; None where no API is named."""
     from pydantic import ValidationError
 
     from training.teacher_api import TeacherConfig
 
-    given = {
-        name: options.pop(f"teacher_{name}", None) for name in ("url", "model", "key_from", "max_tokens", "max_cost")
-    }
-    given |= {name: options.pop(f"teacher_{name}", None) for name in ("prices", "temperature", "concurrency", "cache")}
-    url = given["url"] or (None if "explanations" in options else os.environ.get("XAL_TEACHER_URL"))
+    url = options.pop("teacher_url", None if "explanations" in options else os.environ.get("XAL_TEACHER_URL"))
+    given = {name: options.pop(name) for name in list(options) if name.startswith("teacher_")}
     if url is None:
-        if unused := [name for name, value in given.items() if value is not None]:
-            raise InputError(f"--teacher-{unused[0].replace('_', '-')} needs --teacher-url (or XAL_TEACHER_URL)")
+        if given:
+            raise InputError(f"--{next(iter(given)).replace('_', '-')} needs --teacher-url (or XAL_TEACHER_URL)")
         return None
-    if given["model"] is None:
+    if "teacher_model" not in given:
         raise InputError("--teacher-url needs --teacher-model, the LLM's name at that API")
-    prices = given["prices"] or (None, None)
-    fields = {
-        "base_url": url,
-        "model": given["model"],
-        "api_key": os.environ.get(given["key_from"] or "OPENAI_API_KEY"),
-        "cache_path": given["cache"] or cache_directory() / "teacher.sqlite",
-        "max_total_tokens": given["max_tokens"],
-        "max_cost": given["max_cost"],
-        "prompt_price": prices[0],
-        "completion_price": prices[1],
-        "temperature": given["temperature"],
-        "concurrency": given["concurrency"],
-    }
+    fields = {"base_url": url, "cache_path": cache_directory() / "teacher.sqlite"}
+    if key := os.environ.get(given.pop("teacher_key_from", "OPENAI_API_KEY")):
+        fields["api_key"] = key
+    if "teacher_prices" in given:
+        fields["prompt_price"], fields["completion_price"] = given.pop("teacher_prices")
+    if given.get("teacher_temperature") == "default":
+        given["teacher_temperature"] = None
     try:
-        return TeacherConfig(**{name: value for name, value in fields.items() if value is not None})
+        return TeacherConfig(**fields, **{_TEACHER_FLAGS[name]: value for name, value in given.items()})
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         raise InputError(f"teacher: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None

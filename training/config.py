@@ -14,13 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.model.errors import InputError
 from service.model.scoring import LAMBDA
-from training.records import data_hash
-from training.runs import CONFIG_FILE
+from training.records import data_hash, write_atomically
+from training.runs import CONFIG_FILE, PLACES
 from training.trainer import TrainerConfig
 
-# What may change between two starts of a run: where things lie, what they run on, and recorded explanations, which may
-# have lacked a text that was chosen.
-MAY_CHANGE = {"file", "device", "keep_models", "explanations"}
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scikit-learn", "safetensors")
 
 
@@ -111,13 +108,6 @@ class RunConfig(BaseModel):
             )
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader, or a run that was killed here, finds the old content or the new."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
 def versions() -> dict[str, str]:
     """Versions of Python, of xal and of the packages that decide a run's numbers."""
     found = {"python": platform.python_version(), "xal": importlib.metadata.version("xal")}
@@ -140,7 +130,7 @@ def git_hash() -> str | None:
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in content.items():
-        if key in MAY_CHANGE:
+        if key in PLACES:
             continue
         if isinstance(value, dict) and value:
             flat |= _flat(value, f"{prefix}{key}.")

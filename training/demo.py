@@ -17,10 +17,10 @@ import numpy as np
 from xal_client import AcquisitionResponse, ClassifyResponse, ExplainResponse, XalClient
 
 from service.model.errors import InputError, XalError
-from training.config import write_atomically
 from training.export import export
 from training.loop import Loop
 from training.product_reviews import write_product_reviews
+from training.records import write_atomically
 from training.report import report
 from training.serving import command, environment
 from training.setup import RunOptions, prepare
@@ -86,7 +86,7 @@ def _teacher(live: bool, cache: Path) -> Iterator[TeacherConfig | None]:
 
     with serve_local_llm(cache) as (url, model):
         yield TeacherConfig(
-            base_url=url, model=model, cache_path=cache / "teacher.sqlite", concurrency=1, timeout_s=300
+            base_url=url, model=model, cache_path=cache / "local-llm.sqlite", concurrency=1, timeout_s=300
         )
 
 

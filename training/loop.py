@@ -25,10 +25,11 @@ from service.model.errors import InputError
 from service.model.predictor import Predictor, choose_device
 from service.model.scoring import pool_normaliser
 from service.model.task import Task
-from training.config import RunConfig, write_atomically
+from training.config import RunConfig
 from training.data import Example
 from training.pool import Pool, check_budget, initial_set
 from training.predictions import measure, score_pool
+from training.records import write_atomically
 from training.runs import CONFIG_FILE, METRICS_FILE
 from training.selection import diagnose
 from training.splits import Splits

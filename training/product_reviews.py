@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import TypedDict
 
 from service.model.errors import InputError, XalError
-from training.config import write_atomically
 from training.offline_parts import cache_directory, fetch
-from training.records import iter_rows, place
+from training.records import iter_rows, place, write_atomically
 
 SENTENCES = "amazonReviewSnippets_GroundTruth.txt"
 EXPLANATIONS = Path(__file__).parents[1] / "examples" / "product-reviews" / "explanations.jsonl"

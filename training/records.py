@@ -152,3 +152,10 @@ _JSON_NAMES = {
     bool: "true or false",
     type(None): "null",
 }
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file in one step: a reader, or a run that was killed here, finds the old content or the new."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

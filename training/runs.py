@@ -16,8 +16,8 @@ from service.model.errors import InputError
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
 
-# Keys of config.yaml, wherever they stand, that leave a run what it is: where things lie and what they run on
-# (the teacher's name says which explanations it had);
+# Keys of config.yaml, wherever they stand, that leave a run what it is and may change between two starts of it: where
+# things lie, what they run on, and recorded explanations, which may have lacked a text that was chosen;
 PLACES = {"file", "device", "versions", "git_hash", "keep_models", "explanations"}
 # and those in which the runs of one setting may differ: chance, and how far they go.
 REPETITION = {"seed", "initial_set", "budget"}

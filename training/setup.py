@@ -71,7 +71,7 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
     test, dev = (DataFile.of(path) if path else None for path in (options.test, options.dev))
     covered = teacher.covered if teacher and options.only_explained else None
     splits = read_splits(task, data, test, dev, covered)
-    notes += splits.notes + _coverage_notes(splits, teacher, options.only_explained)
+    notes += splits.notes + _label_notes(splits, task) + _coverage_notes(splits, teacher, options.only_explained)
     backbone = backbones.resolve(options.model, cache)
     try:
         config = RunConfig.model_validate(
@@ -167,6 +167,13 @@ def _teacher(
     if options.llm is not None:
         return LLMTeacher(task, options.llm, progress=progress), []
     return RecordedTeacher(options.explanations or "", task), []
+
+
+def _label_notes(splits: Splits, task: Task) -> list[str]:
+    missing = [label for label in task.label_ids if all(example.label != label for example in splits.test)]
+    if not missing:
+        return []
+    return [f"no test text has the label {', '.join(missing)}; its F1 counts as 0 in every macro-F1"]
 
 
 def _coverage_notes(splits: Splits, teacher: Teacher | None, only_explained: bool) -> list[str]:
