@@ -20,6 +20,7 @@ from service.errors import InternalError, ServiceError
 from service.http import CURRENT, App, Gateway, Service
 from service.logs import configure_logging
 from service.metrics import CONTENT_TYPE, Metrics
+from service.model.threads import wait_passively
 from service.model.errors import XalError
 from service.schemas import (
     AcquisitionRequest,
@@ -154,6 +155,7 @@ class XalService:
 
 
 def _load_predictor(settings: Settings) -> Predictor:
+    wait_passively()
     from service.answers import load_predictor
 
     return load_predictor(settings)

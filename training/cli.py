@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from service.model.errors import InputError, XalError
+from service.model.threads import wait_passively
 from training.offline_parts import cache_directory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    wait_passively()
     options = vars(_parser().parse_args(arguments))
     name, command = options.pop("command"), options.pop("function")
     try:
