@@ -20,8 +20,8 @@ from service.errors import InternalError, ServiceError
 from service.http import CURRENT, App, Gateway, Service
 from service.logs import configure_logging
 from service.metrics import CONTENT_TYPE, Metrics
-from service.model.threads import wait_passively
 from service.model.errors import XalError
+from service.model.threads import wait_passively
 from service.schemas import (
     AcquisitionRequest,
     AcquisitionResponse,

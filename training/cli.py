@@ -184,7 +184,7 @@ def _teacher_config(options: dict[str, Any]) -> Any:
     if given.get("teacher_temperature") == "default":
         given["teacher_temperature"] = None
     try:
-        return TeacherConfig(**fields, **{_TEACHER_FLAGS[name]: value for name, value in given.items()})
+        return TeacherConfig(**{**fields, **{_TEACHER_FLAGS[name]: value for name, value in given.items()}})
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         raise InputError(f"teacher: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None

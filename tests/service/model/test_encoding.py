@@ -37,6 +37,15 @@ def room_of(family: str) -> int:
     return LIMIT - (1 if LAST_WORDS[family] is None else 2)
 
 
+def word_tokenizer(*words: str, **specials: str) -> PreTrainedTokenizerBase:
+    """One token a word, "good" and "bad" or the given ones, then the special ones."""
+    every = [*(words or ("good", "bad")), *dict.fromkeys(specials.values())]
+    vocabulary = {word: index for index, word in enumerate(every)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=specials["unk_token"]))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **specials)
+
+
 # --------------------------------------------------------------------------------------------------------- one text
 
 
@@ -163,15 +172,20 @@ def test_a_long_texts_first_tokens_are_those_of_the_whole_text(family: str, enco
 
 
 def test_leading_blanks_do_not_hide_a_text_behind_them() -> None:
-    # BERT's tokenizers drop blanks: the head of such a text has no tokens, its end has.
-    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "good": 3}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", pad_token="[UNK]"
-    )
-    encoded = TextEncoder(fast, tiny.TASK).encode_fields({"text": " " * 100_000 + "good"})
-    assert encoded.ids == (1, 3)
+    # Tokenizers that drop blanks, as BERT's: the head of such a text has no tokens, its end has.
+    encoder = TextEncoder(word_tokenizer(unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"), tiny.TASK)
+    encoded = encoder.encode_fields({"text": " " * 100_000 + "good"})
+    assert encoded.ids == (encoder.cls_id, 0)
     assert not encoded.truncated
+
+
+def test_no_word_is_cut_where_a_long_text_is() -> None:
+    # 16 characters a token, as many as are looked at first, and the first word longer: the cut is inside a word.
+    long, longer = "w" * 15, "v" * 18
+    encoder = TextEncoder(word_tokenizer(long, longer, unk_token="[UNK]", sep_token="[SEP]"), tiny.TASK)
+    encoded = encoder.encode_fields({"text": f"{longer} " + f"{long} " * 1000})
+    assert encoded.ids == (encoder.cls_id, 1, *[0] * (LIMIT - 2))
+    assert encoded.truncated
 
 
 def test_texts_of_a_megabyte_take_no_longer_than_their_head(encoder: TextEncoder) -> None:
@@ -274,13 +288,6 @@ def test_batches_by_length_hold_everything_once_within_the_budget(lengths: list[
 
 
 # -------------------------------------------------------------------------------------- tokenizers that lack a token
-
-
-def word_tokenizer(**specials: str) -> PreTrainedTokenizerBase:
-    vocabulary = {word: index for index, word in enumerate(["good", "bad", *dict.fromkeys(specials.values())])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=specials["unk_token"]))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **specials)
 
 
 def test_a_tokenizer_without_cls_and_pad_gets_a_cls_and_pads_with_its_end() -> None:
