@@ -1,0 +1,41 @@
+"""The demo to its end, as a newcomer runs it: real reviews, the real offline backbone, the real service."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+XAL = Path(sys.executable).with_name("xal")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_demo_goes_the_whole_way_and_prints_where_to_look(tmp_path: Path) -> None:
+    done = subprocess.run([str(XAL), "demo", "--output", str(tmp_path / "demo")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
+    for strategy in ("xal", "random"):
+        rounds = json.loads((tmp_path / "demo" / strategy / "metrics.json").read_text())
+        assert [entry["n_labeled"] for entry in rounds] == [16, 32, 48]
+        assert all(f"{entry['n_labeled']} labels, test macro-F1 {entry['macro_f1']:.3f}" in said for entry in rounds)
+        assert rounds[-1]["macro_f1"] > 0.4  # three classes: guessing the most frequent one gives less than 0.2
+    assert len(re.findall(r"chosen texts are not entropy's choice", said)) == 2
+    assert (tmp_path / "demo" / "report" / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    assert "labeled texts" in said  # the curve's axis
+    answers = [json.loads(line) for line in said.splitlines() if line.startswith('  {"id"')]
+    assert len(answers) == 3
+    assert {"acquisition_score", "rank", "explanation", "label"} <= answers[2].keys()
+    manifest = json.loads((tmp_path / "demo" / "model" / "manifest.json").read_text())
+    assert manifest["model_version"] in said
+    assert "xal serve --model" in said
+    # Started again, it repeats no round.
+    before = (tmp_path / "demo" / "xal" / "metrics.json").read_bytes()
+    again = subprocess.run(
+        [str(XAL), "demo", "--output", str(tmp_path / "demo")], capture_output=True, text=True, env={**os.environ}
+    )
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "demo" / "xal" / "metrics.json").read_bytes() == before
