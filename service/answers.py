@@ -135,11 +135,10 @@ class Answers:
 
     def _item(self, item: TextItem) -> Item:
         candidates = tuple(item.candidates or ()) if isinstance(item, CandidateItem) else ()
-        if item.fields is not None:
-            return Item(item.fields, candidates)
         # `text` stands for a task's only field; with more fields the predictor says which one is missing.
         name = self._predictor.task.fields[0] if len(self._predictor.task.fields) == 1 else "text"
-        return Item({name: item.text or ""}, candidates)
+        fields = {name: item.text} if item.fields is None else item.fields
+        return Item({name: text for name, text in fields.items() if text is not None}, candidates)
 
     def _response(self, rows: Rows, **more: Any) -> dict[str, Any]:
         return {"model_version": self._predictor.model_version, **more, "results": rows}

@@ -122,20 +122,25 @@ class XalService:
     async def __is_alive__(self) -> bool:
         return self._answers is None or self._answers.ready
 
+    # The endpoints' own parameters only tell BentoML the shapes to document: the gateway has read the request.
+
     @bentoml.api(output_spec=ClassifyResponse)
-    async def classify(self, request: ClassifyRequest, /) -> Response:
+    async def classify(self, _: ClassifyRequest, /) -> Response:
         """Label, class probabilities and entropy of each text."""
-        return await _respond(self.answers.classify(request, CURRENT.get().deadline))
+        exchange = CURRENT.get()
+        return await _respond(self.answers.classify(exchange.request, exchange.deadline))
 
     @bentoml.api(output_spec=ExplainResponse)
-    async def explain(self, request: ExplainRequest, /) -> Response:
+    async def explain(self, _: ExplainRequest, /) -> Response:
         """The same, with a generated explanation and its score; candidate explanations are scored too."""
-        return await _respond(self.answers.explain(request, CURRENT.get().deadline))
+        exchange = CURRENT.get()
+        return await _respond(self.answers.explain(exchange.request, exchange.deadline))
 
     @bentoml.api(output_spec=AcquisitionResponse)
-    async def acquisition_score(self, request: AcquisitionRequest, /) -> Response:
+    async def acquisition_score(self, _: AcquisitionRequest, /) -> Response:
         """The same, with the acquisition score and rank of each text: which to have labeled next."""
-        return await _respond(self.answers.acquisition_score(request, CURRENT.get().deadline))
+        exchange = CURRENT.get()
+        return await _respond(self.answers.acquisition_score(exchange.request, exchange.deadline))
 
     async def describe(self) -> dict[str, Any]:
         return self.answers.describe()

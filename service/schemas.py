@@ -14,16 +14,19 @@ class Strict(BaseModel):
 
 
 class TextItem(Strict):
-    """One text to answer: `text` for a task with one field, `fields` for any task; exactly one of the two."""
+    """One text to answer: `text` for a task with one field, `fields` for any task; not both.
+
+    null counts as not given. An item whose text is not given is answered with the error `missing_field`.
+    """
 
     id: str | None = Field(default=None, min_length=1, max_length=256, description="default: the item's index")
     text: str | None = None
-    fields: dict[str, str] | None = None
+    fields: dict[str, str | None] | None = None
 
     @model_validator(mode="after")
     def _text_or_fields(self) -> TextItem:
-        if (self.text is None) == (self.fields is None):
-            raise ValueError("expected either text or fields, and exactly one of them")
+        if self.text is not None and self.fields is not None:
+            raise ValueError("expected either text or fields, not both")
         return self
 
 

@@ -258,7 +258,7 @@ def _serve(model: Path, port: int = 3000, host: str = "127.0.0.1") -> None:
     from training.serving import replace_with_service
 
     verify(model)  # a wrong directory is said here, in one line, not in a server's log
-    replace_with_service(model, host, port)
+    replace_with_service(model, host, port, cache_directory())
 
 
 def _doctor_options(parser: argparse.ArgumentParser) -> None:

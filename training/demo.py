@@ -136,7 +136,9 @@ def _service(model: Path, log: Path) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     with (
         log.open("w") as stream,
-        subprocess.Popen(command("127.0.0.1", port), env=environment(model), stdout=stream, stderr=stream) as process,
+        subprocess.Popen(
+            command("127.0.0.1", port), env=environment(model, log.parent / "bentoml"), stdout=stream, stderr=stream
+        ) as process,
     ):
         try:
             _await_ready(url, process, log)

@@ -12,12 +12,17 @@ def command(host: str, port: int) -> list[str]:
     return [sys.executable, "-m", "bentoml", "serve", "service.app:XalService", "--host", host, "--port", str(port)]
 
 
-def environment(model: Path) -> dict[str, str]:
-    """This process's environment with the model directory in it, and nothing sent to anybody."""
-    return {**os.environ, "XAL_MODEL_DIR": str(model.resolve()), "BENTOML_DO_NOT_TRACK": "True"}
+def environment(model: Path, home: Path) -> dict[str, str]:
+    """This process's environment with the model directory in it, and nothing sent to anybody.
+
+    home: a folder for BentoML's working files, taken where the user names none. Two servers must not share it: each
+    empties the other's metrics when it starts.
+    """
+    mine = {"XAL_MODEL_DIR": str(model.resolve()), "BENTOML_DO_NOT_TRACK": "True"}
+    return {"BENTOML_HOME": str(home.resolve()), **os.environ, **mine}
 
 
-def replace_with_service(model: Path, host: str, port: int) -> None:
+def replace_with_service(model: Path, host: str, port: int, cache: Path) -> None:
     """Turn this process into the service, so that signals and exit codes are the service's own."""
     arguments = command(host, port)
-    os.execve(arguments[0], arguments, environment(model))
+    os.execve(arguments[0], arguments, environment(model, cache / "bentoml" / str(port)))

@@ -143,7 +143,7 @@ def load(directory: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoin
             raise CheckpointError(f"the weights lack {sorted(report['missing_keys'])[0]}")
         network = build_network(backbone, encoder, settings.pooling)
         network.head.load_state_dict(load_file(directory / HEAD))
-    except (InputError, OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (InputError, OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{directory}: the model cannot be loaded: {reason}; {MAKE_ONE}") from None
     return Checkpoint(network.eval(), encoder, settings, manifest)

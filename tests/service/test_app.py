@@ -37,7 +37,8 @@ def predictor(model_dir: Path) -> Predictor:
 
 
 def post(client: httpx.Client, path: str, items: list[Any], **options: Any) -> dict[str, Any]:
-    response = client.post(path, json={"items": items, "options": options})
+    content = json.dumps({"items": items, "options": options})  # httpx's own JSON cannot hold half a surrogate pair
+    response = client.post(path, content=content, headers={"Content-Type": "application/json"})
     assert response.status_code == 200, response.text
     body: dict[str, Any] = response.json()
     return body
@@ -135,6 +136,32 @@ def test_a_bad_item_gets_an_error_and_its_neighbours_get_answers(client: httpx.C
     assert CANARY not in json.dumps(body)
 
 
+@pytest.mark.parametrize("path", ["/classify", "/explain", "/acquisition_score"])
+def test_a_record_without_a_text_or_cut_within_an_emoji_fails_alone(client: httpx.Client, path: str) -> None:
+    bad = [
+        {"text": None},
+        {},
+        {"id": "f", "fields": {"text": None}},
+        {"text": "cut \ud83d"},
+        {"fields": {"\ud83d": "a"}},
+    ]
+    # The two halves of an emoji, each with an escape of its own, are whole again.
+    body = post(client, path, [{"text": "good"}, *bad, {"text": "good \ud83d\ude00"}])
+    codes = [row.get("error", {}).get("code") for row in body["results"]]
+    assert codes == [None, "missing_field", "missing_field", "missing_field", "invalid_text", "missing_field", None]
+    assert [row["id"] for row in body["results"]] == ["0", "1", "2", "f", "4", "5", "6"]
+    alone = post(client, path, [{"text": "good"}, {"text": "good \U0001f600"}])["results"]
+    for row, expected_row in zip([body["results"][0], body["results"][-1]], alone, strict=True):
+        assert row["probabilities"] == pytest.approx(expected_row["probabilities"], abs=1e-5)
+
+
+def test_half_a_surrogate_pair_in_a_candidate_fails_its_item_alone(client: httpx.Client) -> None:
+    items = [{"text": "good", "candidates": ["why"]}, {"text": "good", "candidates": ["why", "\ud83d"]}]
+    good, bad = post(client, "/explain", items)["results"]
+    assert len(good["candidate_scores"]) == 1
+    assert bad["error"]["code"] == "invalid_text"
+
+
 def test_only_bad_items_are_still_an_answer(client: httpx.Client) -> None:
     body = post(client, "/acquisition_score", [{"text": ""}], normalization="request", top_k=3)
     assert (body["results"][0]["error"]["code"], body["selected"]) == ("empty_text", [])
@@ -194,7 +221,8 @@ def test_probes_say_200(client: httpx.Client, path: str) -> None:
 
 BAD_REQUESTS = [
     (400, "POST", "/classify", b'{"items": [{"text": "' + CANARY.encode(), {}),
-    (400, "POST", "/explain", b'{"items": [{"text": "' + CANARY.encode() + b'\\ud800"}]}', {}),
+    (400, "POST", "/explain", b'{"items": [{"text": "' + CANARY.encode() + b'\xed\xa0\xbd"}]}', {}),
+    (422, "POST", "/explain", b'{"items": [{"text": "a", "id": "' + CANARY.encode() + b'\\ud800"}]}', {}),
     (404, "POST", f"/{CANARY}", b"{}", {}),
     (404, "GET", f"/static_content/{CANARY}", b"", {}),
     (405, "GET", "/classify", b"", {}),
@@ -224,7 +252,7 @@ def test_a_bad_request_gets_its_documented_status_as_a_problem(
 
 
 def test_422_points_at_each_fault(client: httpx.Client) -> None:
-    response = client.post("/explain", json={"items": [{"text": 1}, {}], "options": {"num_beams": 99}})
+    response = client.post("/explain", json={"items": [{"text": 1}, 0], "options": {"num_beams": 99}})
     assert [error["pointer"] for error in check_problem(response, 422)["errors"]] == ["/items/0/text", "/items/1"]
     response = client.post("/explain", json={"items": [{"text": "a"}], "options": {"num_beams": 99}})
     assert check_problem(response, 422)["errors"] == [

@@ -15,6 +15,7 @@ from service.errors import QueueFull
 from service.http import CURRENT, App, Gateway, Message, Receive, Scope, Send
 from service.logs import JsonLines
 from service.metrics import Metrics
+from service.schemas import AcquisitionRequest, AnyRequest, ClassifyRequest, ExplainRequest
 from service.settings import Settings
 
 CANARY = "canary-4711"
@@ -94,9 +95,23 @@ def check_problem(response: httpx.Response, status: int) -> dict[str, Any]:
     return problem
 
 
-def test_a_good_request_reaches_the_app_byte_for_byte(make_service: Callable[..., Service]) -> None:
-    response = post(echo, make_service())
-    assert (response.status_code, response.content) == (200, BODY)
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [("/classify", ClassifyRequest), ("/explain", ExplainRequest), ("/acquisition_score", AcquisitionRequest)],
+)
+def test_the_app_gets_the_request_ready_and_a_body_of_the_same_shape_without_texts(
+    make_service: Callable[..., Service], path: str, model: type[AnyRequest]
+) -> None:
+    requests: list[AnyRequest] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        requests.append(CURRENT.get().request)
+        await echo(scope, receive, send)
+
+    response = post(app, make_service(), path=path)
+    assert requests == [model.model_validate_json(BODY)]
+    assert model.model_validate_json(response.content)
+    assert CANARY not in response.text
 
 
 @pytest.mark.parametrize(("status", "seen"), [(400, 400), (404, 404), (413, 413), (500, 500), (502, 500), (503, 503)])

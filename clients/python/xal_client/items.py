@@ -12,7 +12,8 @@ class Item(BaseModel):
     """One text, or one set of named fields, to be answered.
 
     id: comes back with the result; the service uses the item's index where it is missing.
-    text: shorthand for a task with one field. fields: field name -> text, for any task. Exactly one of the two.
+    text: shorthand for a task with one field. fields: field name -> text, for any task. Not both.
+    A text of None is sent all the same: a record without one gets an `ItemFailure`, `missing_field`.
     candidates: explanations to score besides the generated one; their scores come back in `candidate_scores`.
 
     Example: ``Item(id="a1", text="too heavy to carry", candidates=("The reviewer complains about its weight.",))``
@@ -22,13 +23,13 @@ class Item(BaseModel):
 
     id: str | None = None
     text: str | None = None
-    fields: Mapping[str, str] | None = None
+    fields: Mapping[str, str | None] | None = None
     candidates: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _text_or_fields(self) -> Self:
-        if (self.text is None) == (self.fields is None):
-            raise ValueError("an item takes either text=... (a task with one field) or fields={...}, and exactly one")
+        if self.text is not None and self.fields is not None:
+            raise ValueError("an item takes either text=... (a task with one field) or fields={...}, not both")
         return self
 
 

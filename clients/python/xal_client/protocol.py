@@ -116,30 +116,12 @@ def checked(request_id: str) -> str:
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
-    """JSON in UTF-8. Raises ValueError for what has no such form: half a surrogate pair in a text, NaN, infinity.
+    """JSON in UTF-8. Raises ValueError for NaN and infinity, TypeError for a value of a type that JSON does not have.
 
-    TypeError for a value of a type that JSON does not have.
+    Half a surrogate pair has no UTF-8; it goes as its JSON escape (\\ud83d), and the service fails the item it is in.
     """
-    try:
-        return _utf8(body)
-    except UnicodeEncodeError:
-        bad = [index for index, item in enumerate(body["items"]) if not _is_unicode(item)]
-    raise ValueError(
-        f"items {bad[:20]} hold half a surrogate pair, which is not valid Unicode; decode their source anew, or "
-        "replace it: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
-    )
-
-
-def _utf8(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def _is_unicode(value: object) -> bool:
-    try:
-        _utf8(value)
-    except UnicodeEncodeError:
-        return False
-    return True
+    text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode(errors="backslashreplace")  # a Python escape, and JSON's too
 
 
 def is_up(response: httpx.Response) -> bool:

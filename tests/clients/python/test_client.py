@@ -85,14 +85,14 @@ def test_text_of_any_script_arrives(server: Misbehaving, call: Call) -> None:
     assert server.received[0].body["items"] == [{"text": "schön"}, {"text": "重い"}, {"text": "\U0001f50b"}]
 
 
-def test_half_a_surrogate_pair_is_refused_with_its_place_and_a_remedy(server: Misbehaving, call: Call) -> None:
-    broken = "bro\ud800ken"
-    with pytest.raises(ValueError, match=r"items \[1\] hold half a surrogate pair") as caught:
-        call(server.url, "classify", ["fine", broken])
-    assert "ken" not in str(caught.value)
-    assert server.received == []
-    remedied = broken.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    assert call(server.url, "classify", ["fine", remedied]).ok
+def test_half_a_surrogate_pair_arrives_as_it_is(server: Misbehaving, call: Call) -> None:
+    items = ["重い", "cut \ud83d", Item(text="\\\udc00", candidates=('\ud83d"',))]
+    call(server.url, "explain", items)
+    assert server.received[0].body["items"] == [
+        {"text": "重い"},
+        {"text": "cut \ud83d"},
+        {"text": "\\\udc00", "candidates": ['\ud83d"']},
+    ]
 
 
 @pytest.mark.parametrize("value", [float("nan"), {"a set"}])

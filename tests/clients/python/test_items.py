@@ -17,6 +17,17 @@ def test_an_item_sends_nothing_that_was_not_given() -> None:
     assert as_json([Item(text=""), Item(fields={"s1": "x"})]) == [{"text": ""}, {"fields": {"s1": "x"}}]
 
 
+def test_a_record_without_a_text_is_left_to_the_service() -> None:
+    items = [{"id": "a", "text": None}, {}, Item(id="b", text=None), Item(), Item(fields={"s1": "x", "s2": None})]
+    assert as_json(items) == [
+        {"id": "a", "text": None},
+        {},
+        {"id": "b"},
+        {},
+        {"fields": {"s1": "x", "s2": None}},
+    ]
+
+
 def test_any_iterable_of_items_is_taken() -> None:
     assert as_json(text for text in ("a", "b")) == [{"text": "a"}, {"text": "b"}]
 
@@ -34,9 +45,9 @@ def test_an_item_of_another_type_is_refused_with_its_place() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{}, {"text": "secret", "fields": {"s": "secret"}}, {"text": "secret", "label": "secret"}, {"text": ["secret"]}],
+    [{"text": "secret", "fields": {"s": "secret"}}, {"text": "secret", "label": "secret"}, {"text": ["secret"]}],
 )
-def test_an_item_needs_text_or_fields_and_knows_nothing_else(arguments: dict[str, object]) -> None:
+def test_an_item_takes_text_or_fields_and_knows_nothing_else(arguments: dict[str, object]) -> None:
     with pytest.raises(ValidationError) as caught:
         Item(**arguments)  # type: ignore[arg-type]
     assert "secret" not in str(caught.value)

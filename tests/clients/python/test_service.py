@@ -115,6 +115,15 @@ def test_a_bad_item_fails_alone(service_url: str, call: Call) -> None:
     assert [response[0], response[3].model_copy(update={"id": "1"})] == list(call(service_url, "classify", TEXTS[:2]))
 
 
+def test_records_that_are_no_texts_fail_alone(service_url: str, call: Call) -> None:
+    items = [TEXTS[0], {"text": None}, Item(fields={"text": None}), "cut \ud83d", Item(), TEXTS[1]]
+    response = call(service_url, "score_pool", items, batch_size=4)
+    assert [failure.id for failure in response.failures] == ["1", "2", "3", "4"]
+    codes = [failure.error.code for failure in response.failures]
+    assert codes == ["missing_field", "missing_field", "invalid_text", "missing_field"]
+    assert [answer.id for answer in response.answers] == ["0", "5"]
+
+
 def test_model_and_probes(service_url: str, call: Call) -> None:
     info = call(service_url, "model")
     assert info.labels == ("negative", "neutral", "positive")

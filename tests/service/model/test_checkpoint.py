@@ -396,10 +396,6 @@ SENSELESS = {
     "a weight too few": (without_a_weight, "the weights lack encoder.final_layer_norm.weight"),
     "other shapes": (edited("config.json", d_model=64), "the model cannot be loaded"),
     "an encoder only": (edited("config.json", model_type="bert"), "the model cannot be loaded: Unrecognized config"),
-    "code of its own": (
-        edited("config.json", model_type="evil", auto_map={"AutoConfig": "x.C", "AutoModelForSeq2SeqLM": "x.M"}),
-        "contains custom code which must be executed",
-    ),
     "weights cut off": (replaced("model.safetensors", b"\x00" * 20), "the model cannot be loaded"),
     "a head that is none": (replaced("head.safetensors", b"pickle"), "the model cannot be loaded"),
 }
@@ -419,6 +415,17 @@ def test_a_sealed_directory_that_makes_no_sense_is_refused(
 def test_resealing_alone_is_not_what_these_directories_fail_on(copy: Path) -> None:
     reseal(copy)
     checkpoint.load(copy)
+
+
+def test_code_that_a_directory_brings_is_neither_run_nor_asked_about(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda _prompt="": "y")  # left to itself, transformers asks at the terminal
+    classes = {"AutoConfig": "evil.C", "AutoModelForSeq2SeqLM": "evil.M"}
+    edited("config.json", model_type="evil", auto_map=classes)(copy)
+    (copy / "evil.py").write_text("raise SystemExit('this code must not run')")
+    reseal(copy)
+    assert "contains custom code which must be executed" in refused(copy)
 
 
 def test_a_pickle_is_not_read_even_if_the_manifest_lists_it(copy: Path) -> None:

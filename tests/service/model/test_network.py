@@ -321,8 +321,10 @@ def bringing_code(directory: Path) -> None:
 def test_a_source_that_is_no_safe_encoder_decoder_is_refused_in_one_line(
     backbone_dir: Callable[[str], Path],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     spoil: Callable[[Path], None],
 ) -> None:
+    monkeypatch.setattr("builtins.input", lambda _prompt="": "y")  # transformers would ask whether to run its code
     source = shutil.copytree(backbone_dir("t5"), tmp_path / "source")
     spoil(source)
     with pytest.raises(InputError, match="expected a transformers encoder-decoder with safetensors weights") as raised:
