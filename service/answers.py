@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils import logging
 
 from service.batching import Batcher, Work
 from service.errors import Fault, InvalidRequest
@@ -32,7 +32,8 @@ def load_predictor(settings: Settings) -> Predictor:
 
     Raises XalError for a model directory or device that cannot be used. To be called by the thread that predicts.
     """
-    disable_progress_bar()  # the service's output is a log
+    logging.disable_progress_bar()  # the service's output is a log of its own
+    logging.set_verbosity_error()
     predictor = Predictor.load(settings.model_dir, device=settings.device, dtype=settings.dtype)
     text = Item(fields=dict.fromkeys(predictor.task.fields, "warm-up"))
     predictor.predict([text])

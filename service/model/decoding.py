@@ -17,10 +17,17 @@ SCORED_TOKENS = 1024  # explanation tokens scored at once: each has a row of log
 
 @dataclass(frozen=True)
 class Decoding:
-    """How explanations are generated. num_beams: >= 1 (1 is greedy). max_new_tokens: >= 1, end token included."""
+    """How explanations are generated. num_beams: >= 1 (1 is greedy). max_new_tokens: >= 1, end token included.
+
+    Raises ValueError for less.
+    """
 
     num_beams: int
     max_new_tokens: int
+
+    def __post_init__(self) -> None:
+        if self.num_beams < 1 or self.max_new_tokens < 1:
+            raise ValueError(f"num_beams and max_new_tokens must be at least 1, found {self}")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class Prediction:
     probabilities: dict[str, float]
     entropy: float
     truncated: bool
-    h0: NDArray[np.float32]
+    h0: NDArray[np.float32] = field(compare=False)
     explanation: str | None = None
     explanation_score: float | None = None
     candidate_scores: tuple[float, ...] = ()
@@ -112,9 +112,9 @@ class Predictor:
         """
         decoding = None
         if explain:
-            wanted = max_new_tokens or self.decoding.max_new_tokens
+            wanted = self.decoding.max_new_tokens if max_new_tokens is None else max_new_tokens
             decoding = Decoding(
-                num_beams=num_beams or self.decoding.num_beams,
+                num_beams=self.decoding.num_beams if num_beams is None else num_beams,
                 max_new_tokens=min(wanted, self.network.decoder_positions or wanted),
             )
         outcomes: list[Outcome | None] = [None] * len(items)

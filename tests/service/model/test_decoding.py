@@ -243,3 +243,9 @@ def test_no_explanations_have_no_scores(predictor_of: Callable[[str], Predictor]
     predictor = predictor_of("t5")
     with torch.inference_mode():
         assert score_explanations(predictor.network, memory_of(predictor), [], []) == []
+
+
+@pytest.mark.parametrize("wrong", [(0, 5), (5, 0)])
+def test_a_search_without_beams_or_tokens_is_refused(wrong: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        Decoding(*wrong)
