@@ -29,9 +29,11 @@ DEFAULT = "minilm-minilm"
 class Backbone:
     """Pre-trained weights to start every round from.
 
-    source: a hub id or a directory. training: TrainerConfig fields that suit it better than the paper's values.
+    name: what a run's settings call it. source: a hub id or a directory. training: TrainerConfig fields that suit it
+    better than the paper's values.
     """
 
+    name: str
     source: str
     training: Mapping[str, Any] = field(default_factory=dict)
 
@@ -55,8 +57,10 @@ def resolve(name: str, cache: Path) -> Backbone:
     Raises InputError for what is no encoder-decoder, and for a directory or a hub id that is not there.
     """
     if name not in COMPOSITIONS:
-        _check_encoder_decoder(name)
-        return Backbone(name)
+        local = Path(name).expanduser()
+        source = str(local.absolute()) if local.is_dir() else name
+        _check_encoder_decoder(source)
+        return Backbone(source, source)
     composition = COMPOSITIONS[name]
     directory = cache / "backbones" / f"{name}-{composition.recipe}"
     if not directory.is_dir():
@@ -67,13 +71,13 @@ def resolve(name: str, cache: Path) -> Backbone:
             # Another process was faster: the same recipe makes the same directory, so that one will do.
             if not directory.is_dir():
                 raise
-    return Backbone(str(directory), composition.training)
+    return Backbone(name, str(directory), composition.training)
 
 
 def _check_encoder_decoder(name: str) -> None:
-    """Read the configuration alone, so that a wrong name is found before the data are read and the teacher is paid."""
+    """Read the configuration alone: a wrong kind of model gets a better message than loading it would give."""
     offline = f"the model that needs no hub is {DEFAULT}"
-    if name.startswith(("/", ".", "~")) and not Path(name).expanduser().is_dir():
+    if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
         raise InputError(f"model {name}: no such directory; {offline}")
     try:
         config = AutoConfig.from_pretrained(name)

@@ -1,8 +1,8 @@
 """The command ``xal``: its options, and what each command does with them.
 
-Exit codes: 0 done, 1 failure, 2 wrong usage or input (one line that says what to do). Options that are not given are
-left out, so that every default stands in one place, the function or the configuration that uses it. Nothing heavy is
-imported above the commands' bodies: ``xal --help`` does not wait for torch.
+Exit codes: 0 done, 1 failure, 2 wrong usage or input (one line that says what to do), 130 interrupted. Options that
+are not given are left out, so that every default stands in one place, the function or the configuration that uses it.
+Nothing heavy is imported above the commands' bodies: ``xal --help`` does not wait for torch.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(name, error, 2)
     except XalError as error:
         return _failed(name, error, 1)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _failed(name, f"{place}{error.strerror or error}; check the path, its permissions and free space", 1)
     except KeyboardInterrupt:
         return _failed(name, "stopped; what was finished is kept", 130)
     return 0
@@ -168,8 +171,8 @@ def _teacher_config(options: dict[str, Any]) -> Any:
 
     from training.teacher_api import TeacherConfig
 
-    url = options.pop("teacher_url", None if "explanations" in options else os.environ.get("XAL_TEACHER_URL"))
     given = {name: options.pop(name) for name in list(options) if name.startswith("teacher_")}
+    url = given.pop("teacher_url", os.environ.get("XAL_TEACHER_URL") if "teacher_model" in given else None)
     if url is None:
         if given:
             raise InputError(f"--{next(iter(given)).replace('_', '-')} needs --teacher-url (or XAL_TEACHER_URL)")
@@ -177,7 +180,10 @@ def _teacher_config(options: dict[str, Any]) -> Any:
     if "teacher_model" not in given:
         raise InputError("--teacher-url needs --teacher-model, the LLM's name at that API")
     fields = {"base_url": url, "cache_path": cache_directory() / "teacher.sqlite"}
-    if key := os.environ.get(given.pop("teacher_key_from", "OPENAI_API_KEY")):
+    variable = given.pop("teacher_key_from", None)
+    if variable and not os.environ.get(variable):
+        raise InputError(f"--teacher-key-from {variable}: no such variable is set; export it with the API key")
+    if key := os.environ.get(variable or "OPENAI_API_KEY"):
         fields["api_key"] = key
     if "teacher_prices" in given:
         fields["prompt_price"], fields["completion_price"] = given.pop("teacher_prices")
@@ -187,7 +193,8 @@ def _teacher_config(options: dict[str, Any]) -> Any:
         return TeacherConfig(**{**fields, **{_TEACHER_FLAGS[name]: value for name, value in given.items()}})
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
-        raise InputError(f"teacher: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+        place = "".join(f"{part}: " for part in problem["loc"])
+        raise InputError(f"teacher: {place}{problem['msg'].removeprefix('Value error, ')}") from None
 
 
 def _score_options(parser: argparse.ArgumentParser) -> None:
@@ -215,7 +222,10 @@ def _score(model: Path, input: Path, output: Path, device: str = "auto", **optio
     for name, least in (("lambda_", 0), ("num_beams", 1), ("max_new_tokens", 1)):
         if name in options and not least <= options[name] < float("inf"):
             raise InputError(f"--{name.strip('_').replace('_', '-')}: expected at least {least}, found {options[name]}")
-    done = score_file(Predictor.load(model, device=device), input, output, **options)
+    predictor = Predictor.load(model, device=device)
+    if not predictor.trained_on_explanations:
+        print("note: this model never learned to explain; its explanations and their scores mean nothing")
+    done = score_file(predictor, input, output, **options)
     errors = f", {done.errors} of them errors" if done.errors else ""
     print(f"{output}: {done.rows} rows{errors}; normalized over the {done.normalisation}")
 
@@ -224,13 +234,14 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="run directory")
     parser.add_argument("--round", type=int, required=True, dest="number", help="a finished round, from 0")
     parser.add_argument("--output", type=Path, required=True, help="model directory to make")
+    parser.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps (default auto)")
 
 
-def _export(run: Path, number: int, output: Path) -> None:
+def _export(run: Path, number: int, output: Path, device: str = "auto") -> None:
     _quiet_libraries()
     from training.export import export
 
-    version = export(run, number, output)
+    version = export(run, number, output, device=device)
     print(f"{output}: model version {version}\nnext: xal serve --model {output}")
     print(f"      xal score --model {output} --input FILE --output FILE.jsonl")
 
@@ -275,9 +286,12 @@ def _doctor(**options: Any) -> None:
 
 def _quiet_libraries() -> None:
     """Keep loading bars, reports and retries of libraries out of the terminal; errors still come through."""
-    import huggingface_hub
+    from huggingface_hub.utils import logging as hub_logging
+    from huggingface_hub.utils.tqdm import enable_progress_bars
     from transformers.utils import logging
 
-    huggingface_hub.utils.logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    if sys.stderr.isatty():  # a download is worth a bar, which transformers has just switched off with its own
+        enable_progress_bars()

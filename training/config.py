@@ -13,7 +13,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.model.errors import InputError
-from service.model.scoring import LAMBDA
 from training.records import data_hash, write_atomically
 from training.runs import CONFIG_FILE, PLACES
 from training.trainer import TrainerConfig
@@ -32,7 +31,7 @@ class DataFile(BaseModel):
     @classmethod
     def of(cls, path: Path) -> DataFile:
         """The given file as it is now. Raises InputError where it cannot be read."""
-        return cls(file=str(path.resolve()), sha256=data_hash(path))
+        return cls(file=str(path.absolute()), sha256=data_hash(path))
 
 
 class RunConfig(BaseModel):
@@ -41,7 +40,8 @@ class RunConfig(BaseModel):
     task: a task file's content. data, test_data, dev_data: see splits.py. strategy, lambda_: how the next texts are
     chosen (Eq. 8). budget: labels in all; query_size: labels a round (L); initial_set: number of the first draw;
     seed: of training and selection. model: what --model named. teacher: its name, None where the model learns from
-    labels alone; explanations: its file, if it has one. num_beams, max_new_tokens: how explanations are generated.
+    labels alone; explanations: the file of recorded ones, llm: where and how one is asked. only_explained: the pool is
+    what the file explains. num_beams, max_new_tokens: how explanations are generated.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -49,23 +49,24 @@ class RunConfig(BaseModel):
     strategy: str
     task: dict[str, Any]
     data: DataFile
-    test_data: DataFile | None = None
-    dev_data: DataFile | None = None
-    only_explained: bool = False
+    test_data: DataFile | None
+    dev_data: DataFile | None
+    only_explained: bool
     budget: int
     query_size: int
-    initial_set: int = Field(0, ge=0)
-    seed: int = Field(0, ge=0)
-    lambda_: float = Field(LAMBDA, ge=0, alias="lambda")
+    initial_set: int = Field(ge=0)
+    seed: int = Field(ge=0)
+    lambda_: float = Field(ge=0, allow_inf_nan=False, alias="lambda")
     model: str
     teacher: str | None
-    explanations: DataFile | None = None
+    explanations: DataFile | None
+    llm: dict[str, Any] | None
     trainer: TrainerConfig
-    num_beams: int = Field(5, ge=1)
-    max_new_tokens: int = Field(60, ge=1)
-    warm_start: bool = False
-    keep_models: Literal["all", "last"] = "all"
-    device: str = "auto"
+    num_beams: int = Field(ge=1)
+    max_new_tokens: int = Field(ge=1)
+    warm_start: bool
+    keep_models: Literal["all", "last"]
+    device: str
 
     @property
     def trains_on_explanations(self) -> bool:
@@ -98,7 +99,12 @@ class RunConfig(BaseModel):
 
     def check_same_run(self, directory: Path) -> None:
         """Raise InputError unless the run that was begun in ``directory`` had these very settings."""
-        before, now = _flat(RunConfig.load(directory).model_dump(by_alias=True)), _flat(self.model_dump(by_alias=True))
+        begun = RunConfig.load(directory)
+        before, now = _flat(begun.model_dump(by_alias=True)), _flat(self.model_dump(by_alias=True))
+        if self.only_explained:  # then the file decides what the pool is
+            before["explanations"], now["explanations"] = (
+                config.explanations.sha256 if config.explanations else None for config in (begun, self)
+            )
         differing = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
         if differing:
             changes = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in differing)

@@ -22,6 +22,7 @@ from training.loop import Loop
 from training.product_reviews import write_product_reviews
 from training.records import write_atomically
 from training.report import report
+from training.runs import CONFIG_FILE
 from training.serving import command, environment
 from training.setup import RunOptions, prepare
 from training.teacher_api import TeacherConfig
@@ -40,6 +41,7 @@ def demo(*, cache: Path, output: Path = Path("build/demo"), live_teacher: bool =
 
     live_teacher: explanations come from a small LLM that is served on this machine, not from the recorded ones.
     """
+    output = output / "live-teacher" if live_teacher else output
     if not EXAMPLE.is_dir():
         raise InputError(f"{EXAMPLE} is not there; run the demo from a checkout of the project (make demo)")
     clock = _Stages()
@@ -55,7 +57,11 @@ def demo(*, cache: Path, output: Path = Path("build/demo"), live_teacher: bool =
         model = output / "model"
         shutil.rmtree(model, ignore_errors=True)
         version = export(output / "xal", loop.config.n_rounds - 1, model)
-    with clock("service"), _service(model, output / "service.log") as url, XalClient(url) as client:
+    with (
+        clock("service"),
+        _service(model, output / "service.log") as url,
+        XalClient(url, transport=httpx.HTTPTransport()) as client,
+    ):
         answers = _ask(client, pool)
     _print_end(output, model, version, curve, answers, clock.seconds)
 
@@ -110,11 +116,25 @@ def _run(strategy: str, pool: Path, directory: Path, llm: TeacherConfig | None, 
     print(f"\n{strategy}: {BUDGET} labels, {QUERY_SIZE} a round, {loop.config.model}, teacher {loop.config.teacher}")
     for note in notes:
         print(f"note: {note}")
+    _set_aside_an_older_demo(loop)
     for entry in loop.rounds():
         print(f"  round {entry['round']}: {entry['n_labeled']} labels, test macro-F1 {entry['macro_f1']:.3f}")
         if entry["selection"] and strategy == "xal":
             print(f"    {_selection(entry['selection'])}")
     return loop
+
+
+def _set_aside_an_older_demo(loop: Loop) -> None:
+    """A run of an earlier version of the demo cannot go on with this one's settings; it is kept under another name."""
+    if not (loop.directory / CONFIG_FILE).exists():
+        return
+    try:
+        loop.config.check_same_run(loop.directory)
+    except InputError as error:
+        older = loop.directory.with_name(f"{loop.directory.name}.older")
+        shutil.rmtree(older, ignore_errors=True)
+        loop.directory.rename(older)
+        print(f"note: {error}; set aside as {older.name}")
 
 
 def _selection(found: dict[str, Any]) -> str:
@@ -123,7 +143,7 @@ def _selection(found: dict[str, Any]) -> str:
     return (
         f"explanation score {p['min']:.2f} to {p['max']:.2f} (std {p['std']:.2f}), "
         f"{found['explanation_share']:.0%} of the acquisition score's variance; "
-        f"{differs} of the {found['size']} chosen texts are not entropy's choice"
+        f"{differs} of the next {found['size']} texts are not entropy's choice"
     )
 
 
@@ -151,7 +171,7 @@ def _await_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + SERVICE_STARTS_WITHIN
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if httpx.get(f"{url}/readyz", timeout=2).is_success:
+            if httpx.get(f"{url}/readyz", timeout=2, trust_env=False).is_success:  # no proxy leads to this machine
                 return
         except httpx.HTTPError:
             pass

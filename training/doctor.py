@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -43,16 +44,19 @@ def doctor(
     for name, check in checks:
         try:
             print(f"ok    {name}: {check()}")
-        except (XalError, httpx.HTTPError, OSError) as error:
+        except (XalError, httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError, ValueError, LookupError) as error:
             failed += 1
-            print(f"FAIL  {name}: {' '.join(str(error).split()) or type(error).__name__}")
+            reason = " ".join(str(error).split()) if isinstance(error, XalError) else repr(error)
+            print(f"FAIL  {name}: {reason}")
     if failed:
         raise DoctorError(f"{failed} of {len(checks)} checks failed; each line above says what to do")
 
 
 def _installed(extra: str) -> str:
     if missing := [name for name in PARTS[extra] if importlib.util.find_spec(name) is None]:
-        raise XalError(f"{', '.join(missing)} not installed; run: pip install 'xal[{extra}]'")
+        raise XalError(
+            f"{', '.join(missing)} not installed; run: pip install --constraint constraints.txt '.[{extra}]'"
+        )
     return "installed"
 
 
@@ -93,7 +97,15 @@ def _service(url: str) -> str:
         raise XalError("it wants an API key; put one of its XAL_API_KEYS into the variable XAL_API_KEY")
     if not model.is_success:
         raise XalError(f"GET /model gave status {model.status_code}; is this an xal service?")
-    return f"ready, model version {model.json()['model_version']}"
+    return f"ready, model version {_json(model, url)['model_version']}"
+
+
+def _json(answer: httpx.Response, url: str) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        kind = answer.headers.get("content-type", "nothing")
+        raise XalError(f"{url} answered with {kind}, not JSON; is another server, or a proxy, there?") from None
 
 
 def _api_key() -> dict[str, str]:
@@ -109,5 +121,5 @@ def _teacher(url: str) -> str:
         raise XalError(f"no answer ({error}); give the base URL of an OpenAI-compatible API, with its /v1") from None
     if not answer.is_success:
         raise XalError(f"GET {url}/models gave status {answer.status_code}; check the URL and OPENAI_API_KEY")
-    names = [str(entry.get("id")) for entry in answer.json().get("data", [])]
+    names = [str(entry["id"]) for entry in _json(answer, url)["data"]]
     return f"{len(names)} models: {', '.join(names[:5])}"

@@ -19,7 +19,7 @@ from training.predictions import score_pool
 from training.setup import splits_of
 
 
-def export(run: Path, number: int, output: Path, *, progress: bool = True) -> str:
+def export(run: Path, number: int, output: Path, *, device: str = "auto", progress: bool = True) -> str:
     """Write the model of round ``number`` of a run directory as a model directory; returns its model version.
 
     Raises InputError for a round that the run has not finished or whose model was not kept, and for an output that
@@ -36,12 +36,12 @@ def export(run: Path, number: int, output: Path, *, progress: bool = True) -> st
     if not source.is_dir():
         raise InputError(f"{run}: the model of round {number} was not kept (keep_models: last); export the last round")
     verify(source)
-    settings = replace(read_settings(source), normaliser=_normaliser(run, config, rounds, number, progress))
+    settings = replace(read_settings(source), normaliser=_normaliser(run, config, rounds, number, device, progress))
     return resave(source, output, settings, _provenance(run, config, rounds[number]))
 
 
 def _normaliser(
-    run: Path, config: RunConfig, rounds: list[dict[str, Any]], number: int, progress: bool
+    run: Path, config: RunConfig, rounds: list[dict[str, Any]], number: int, device: str, progress: bool
 ) -> Normaliser | None:
     """The sums of Eq. 8 over the pool as it was after this round's labels.
 
@@ -57,7 +57,7 @@ def _normaliser(
         pool.label(entry["selected_ids"])
     if not pool.unlabeled:
         return None
-    predictor = Predictor.load(model_directory(run, number), device=config.device)
+    predictor = Predictor.load(model_directory(run, number), device=device)
     scores = score_pool(predictor, pool.unlabeled, explain=True, progress=progress)
     assert scores.explanation_scores is not None  # asked for in the line above
     return pool_normaliser(scores.explanation_scores, scores.entropy)

@@ -7,6 +7,7 @@ there; what the open round had already paid for (its explanations, its trained m
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import shutil
 import time
@@ -21,7 +22,7 @@ import numpy as np
 from service.model import checkpoint
 from service.model.checkpoint import ModelSettings, Provenance
 from service.model.decoding import Decoding
-from service.model.errors import InputError
+from service.model.errors import CheckpointError, InputError
 from service.model.predictor import Predictor, choose_device
 from service.model.scoring import pool_normaliser
 from service.model.task import Task
@@ -76,19 +77,16 @@ class Loop:
             while chosen:
                 pool.label(chosen)
                 rounds.append(self._round(len(rounds), chosen, pool))
-                write_atomically(self.directory / METRICS_FILE, json.dumps(rounds, indent=2, ensure_ascii=False) + "\n")
+                write_atomically(self.directory / METRICS_FILE, _to_json(rounds))
                 self._drop_old_model(len(rounds) - 1)
                 yield rounds[-1]
                 chosen = rounds[-1]["queried_ids"]
 
     def _begin(self) -> None:
-        if (self.directory / CONFIG_FILE).exists():
+        if (self.directory / "rounds").exists():  # something was trained by the settings that stand there
             self.config.check_same_run(self.directory)
-            if self.config != RunConfig.load(self.directory):
-                self.config.save(self.directory)
-            return
-        if self.directory.exists() and any(self.directory.iterdir()):
-            raise InputError(f"{self.directory} holds other files; give an --output that is empty or does not exist")
+        elif _holds_other_files(self.directory):
+            raise InputError(f"{self.directory} holds other files; give an --output that is empty or not there yet")
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config.save(self.directory)
 
@@ -100,6 +98,7 @@ class Loop:
         with clock("train"):
             directory = self._train(number, pool.labeled, explained)
             predictor = Predictor.load(directory, device=self.config.device)
+        clock.seconds["train"] = predictor.manifest["lineage"]["train_seconds"]  # of an earlier start, perhaps
         with clock("evaluate"):
             test = measure(predictor, self.splits.test, progress=self.progress)
             dev = measure(predictor, self.splits.dev, progress=self.progress) if self.splits.dev else None
@@ -108,8 +107,8 @@ class Loop:
         with clock("score"):
             scores = self._score(predictor, unlabeled, last=to_query == 0)
         with clock("select"):
-            queried = self._select(number, scores, to_query)
-        diagnosable = bool(queried) and scores.explanation_scores is not None
+            next_query = self._select(number, scores, to_query)
+        explained_pool = scores.explanation_scores is not None and bool(next_query)
         return {
             "round": number,
             "n_labeled": len(pool.labeled_ids),
@@ -117,11 +116,11 @@ class Loop:
             "dev": dev,
             "n_test": len(self.splits.test),
             "selected_ids": chosen,
-            "queried_ids": [unlabeled[index].id for index in queried],
+            "queried_ids": [unlabeled[index].id for index in next_query[:to_query]],
             "seconds": clock.seconds,
             "teacher": asdict(explained.usage),
             "normaliser": _normaliser(scores),
-            "selection": diagnose(scores, np.array(queried), self.config.lambda_).to_dict() if diagnosable else None,
+            "selection": self._diagnose(scores, next_query) if explained_pool else None,
             "model_version": predictor.model_version,
         }
 
@@ -133,11 +132,13 @@ class Loop:
 
     def _train(self, number: int, labeled: Sequence[Example], explained: Explained) -> Path:
         """Train this round's model and save it, unless a killed run already had; returns its model directory."""
+        config = self.config
         directory = model_directory(self.directory, number)
-        if directory.exists():
+        digest = _digest(labeled, explained)
+        if _trained_on(directory, digest):
             return directory
         shutil.rmtree(directory.parent, ignore_errors=True)  # what a run killed while saving left there
-        config = self.config
+        begin = time.perf_counter()
         network, encoder = fit(
             labeled,
             explained.explanations if config.trains_on_explanations else None,
@@ -156,22 +157,30 @@ class Loop:
             normaliser=None,  # known once this model has scored the pool; export puts it in
             trained_on_explanations=config.trains_on_explanations,
         )
-        checkpoint.save(directory, network, encoder, settings, Provenance(lineage={"round": number}))
+        seconds = round(time.perf_counter() - begin, 3)
+        lineage = {"round": number, "training_data": digest, "train_seconds": seconds}
+        checkpoint.save(directory, network, encoder, settings, Provenance(lineage=lineage))
         return directory
 
     def _score(self, predictor: Predictor, unlabeled: Sequence[Example], last: bool) -> PoolScores:
-        """What the strategy needs to see; after the last round, what an export needs: the sums of Eq. 8."""
-        explain = self.config.trains_on_explanations if last else "explanation_scores" in self.strategy.needs
+        """What the strategy needs to see. After the last round nothing is chosen any more, but a strategy that looks at
+        explanations has its last pool scored too: an export wants the sums of Eq. 8, a reader their spread."""
+        explain = "explanation_scores" in self.strategy.needs
         if not unlabeled or not (explain or (self.strategy.needs and not last)):
             return PoolScores(len(unlabeled))
         return score_pool(predictor, unlabeled, explain=explain, progress=self.progress)
 
-    def _select(self, number: int, scores: PoolScores, size: int) -> list[int]:
-        """Indices into the unlabeled pool; fewer than a whole query where the pool or the budget ends."""
-        if size == 0:
+    def _select(self, number: int, scores: PoolScores, to_query: int) -> list[int]:
+        """Indices into the unlabeled pool: the next query, or, when the budget is spent and the pool was scored all the
+        same, what the next query would be."""
+        if to_query == 0 and scores.explanation_scores is None:
             return []
+        size = to_query or min(self.config.query_size, scores.n)
         rng = np.random.default_rng([SELECTION_STREAM, self.config.seed, self.config.initial_set, number])
         return self.strategy.select(scores, size, rng).tolist()
+
+    def _diagnose(self, scores: PoolScores, next_query: list[int]) -> dict[str, Any]:
+        return diagnose(scores, np.array(next_query), self.config.lambda_).to_dict()
 
     def _drop_old_model(self, number: int) -> None:
         if self.config.keep_models == "last" and number:
@@ -190,9 +199,34 @@ def read_rounds(directory: Path) -> list[dict[str, Any]]:
     return rounds
 
 
+def _holds_other_files(directory: Path) -> bool:
+    """Whether this is neither a run directory nor empty. Hidden files do not count: a kill in the middle of the first
+    write leaves one."""
+    if (directory / CONFIG_FILE).exists() or not directory.exists():
+        return False
+    return any(not path.name.startswith(".") for path in directory.iterdir())
+
+
 def model_directory(run: Path, number: int) -> Path:
     """Where a run directory keeps the model of a round."""
     return run / "rounds" / f"{number:02d}" / "model"
+
+
+def _trained_on(directory: Path, digest: str) -> bool:
+    """Whether a sound model that learned from these very texts, labels and explanations is there already."""
+    try:
+        return bool(checkpoint.verify(directory)["lineage"]["training_data"] == digest)
+    except CheckpointError:
+        return False
+
+
+def _digest(labeled: Sequence[Example], explained: Explained) -> str:
+    content = [(example.id, example.label, explained.explanations.get(example.id)) for example in labeled]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _to_json(rounds: list[dict[str, Any]]) -> str:
+    return json.dumps(rounds, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _normaliser(scores: PoolScores) -> dict[str, Any] | None:

@@ -51,9 +51,18 @@ def score_file(
     """
     if output.suffix not in (".jsonl", ".ndjson"):
         raise InputError(f"{output}: results are JSON lines; give an --output that ends in .jsonl")
-    if normalisation == "pool" and predictor.normaliser is None:
-        raise InputError("this model was exported without its pool's sums; use --normalization request")
+    if output.is_dir():
+        raise InputError(f"{output} is a directory; give an --output that is a file")
+    if output.exists() and output.samefile(source):
+        raise InputError(f"{output} is the input; give another --output, so that the texts are not lost")
     chosen: Normalisation = normalisation or ("pool" if predictor.normaliser else "request")
+    if chosen == "pool" and predictor.normaliser is None:
+        raise InputError("this model was exported without its pool's sums; use --normalization request")
+    if chosen == "pool" and (num_beams, max_new_tokens) != (None, None):
+        raise InputError(
+            "the pool's sums were computed with the model's own beams and lengths; with --num-beams or "
+            "--max-new-tokens use --normalization request"
+        )
     n = check_pool(source, predictor.task)
     output.parent.mkdir(parents=True, exist_ok=True)
     scored, ranked = (output.with_name(f".{output.name}.{part}") for part in ("scored", "part"))

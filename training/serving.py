@@ -9,7 +9,10 @@ from pathlib import Path
 
 def command(host: str, port: int) -> list[str]:
     """The command that serves; it reads the model directory from its environment."""
-    return [sys.executable, "-m", "bentoml", "serve", "service.app:XalService", "--host", host, "--port", str(port)]
+    # This installation's service, whatever package of that name the current folder may hold.
+    place = ["--working-dir", str(Path(__file__).parents[1])]
+    options = ["--host", host, "--port", str(port), *place]
+    return [sys.executable, "-P", "-m", "bentoml", "serve", "service.app:XalService", *options]
 
 
 def environment(model: Path, home: Path) -> dict[str, str]:

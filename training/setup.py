@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 
 from service.model.errors import InputError
+from service.model.network import load_network
 from service.model.predictor import choose_device
 from service.model.scoring import LAMBDA
 from service.model.task import Task
@@ -18,7 +21,7 @@ from training.config import DataFile, RunConfig
 from training.data import Example, read_examples
 from training.loop import Loop
 from training.splits import Splits, split_examples
-from training.strategies import QueryStrategy, query_strategy
+from training.strategies import STRATEGIES, QueryStrategy, query_strategy
 from training.teacher import RecordedTeacher, Teacher
 from training.teacher_api import TeacherConfig
 from training.teacher_llm import LLMTeacher
@@ -69,8 +72,7 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
     teacher, notes = _teacher(options, strategy, task, progress)
     data = DataFile.of(options.data)
     test, dev = (DataFile.of(path) if path else None for path in (options.test, options.dev))
-    covered = teacher.covered if teacher and options.only_explained else None
-    splits = read_splits(task, data, test, dev, covered)
+    splits = read_splits(task, data, test, dev, _covered(options, task))
     notes += splits.notes + _label_notes(splits, task) + _coverage_notes(splits, teacher, options.only_explained)
     backbone = backbones.resolve(options.model, cache)
     try:
@@ -87,12 +89,17 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
                 "initial_set": options.initial_set,
                 "seed": options.seed,
                 "lambda": options.lambda_,
-                "model": options.model,
+                "model": backbone.name,
                 "teacher": teacher.name if teacher else None,
-                "explanations": DataFile.of(options.explanations) if options.explanations and teacher else None,
+                "explanations": DataFile.of(options.explanations) if options.explanations else None,
+                "llm": options.llm.model_dump(include={"base_url", "temperature", "max_completion_tokens"})
+                if options.llm and teacher
+                else None,
                 "trainer": {**backbone.training, **options.trainer},
                 "num_beams": options.num_beams,
-                "max_new_tokens": options.max_new_tokens or task.max_explanation_tokens,
+                "max_new_tokens": task.max_explanation_tokens
+                if options.max_new_tokens is None
+                else options.max_new_tokens,
                 "warm_start": options.warm_start,
                 "keep_models": options.keep_models,
                 "device": options.device,
@@ -100,6 +107,9 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
         )
     except ValidationError as error:
         raise InputError(_first_problem(error)) from None
+    # Loaded once and let go: a model that does not load or fit the task is found before a teacher is paid.
+    with torch.random.fork_rng(devices=[]):
+        load_network(backbone.source, task, config.trainer.pooling)
     return Loop(config, task, splits, strategy, teacher, backbone.source, options.output, progress), notes
 
 
@@ -130,19 +140,35 @@ def splits_of(config: RunConfig, task: Task) -> Splits:
     """The splits of a run that was begun earlier, from the files that its config.yaml names."""
     covered = None
     if config.only_explained and config.explanations is not None:
+        _check_unchanged(config.explanations)
         covered = RecordedTeacher(config.explanations.file, task).covered
     return read_splits(task, config.data, config.test_data, config.dev_data, covered)
 
 
+def _covered(options: RunOptions, task: Task) -> frozenset[str] | None:
+    """Ids that the pool is limited to, None for no limit; the same for every strategy, so that all share one pool."""
+    if not options.only_explained:
+        return None
+    if options.explanations is None:
+        raise InputError("--only-explained needs --explanations FILE, which says what is explained")
+    return RecordedTeacher(options.explanations, task).covered
+
+
 def _read(file: DataFile, task: Task) -> list[Example]:
+    _check_unchanged(file)
+    return read_examples(file.file, task, require_labels=True)
+
+
+def _check_unchanged(file: DataFile) -> None:
     if DataFile.of(Path(file.file)) != file:
         raise InputError(f"{file.file} is not the file that the run began with (its SHA-256 differs); restore it")
-    return read_examples(file.file, task, require_labels=True)
 
 
 def _strategy(options: RunOptions) -> QueryStrategy:
     if options.lambda_ == LAMBDA:
         return query_strategy(options.strategy)
+    if "lambda_" not in inspect.signature(STRATEGIES.get(options.strategy, query_strategy)).parameters:
+        raise InputError(f"--lambda weighs the terms of Eq. 8, which the strategy {options.strategy} does not use")
     return query_strategy(options.strategy, lambda_=options.lambda_)
 
 
@@ -165,6 +191,8 @@ def _teacher(
         reason = f"the strategy {strategy.name} trains on labels alone, as in the paper; the teacher is not asked"
         return None, [f"{reason} (--train-on-explanations yes changes that)"] if named else []
     if options.llm is not None:
+        if not any(f"{{{name}}}" in task.prompt for name in task.fields):
+            raise InputError(f"{options.task}: the prompt names no field, so the LLM would never see the text")
         return LLMTeacher(task, options.llm, progress=progress), []
     return RecordedTeacher(options.explanations or "", task), []
 

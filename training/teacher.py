@@ -95,7 +95,7 @@ class RecordedTeacher:
             named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
             raise InputError(
                 f"{self._path}: no explanation for every label ({', '.join(self._labels)}) for {len(missing)} of "
-                f"{len(texts)} selected ids: {named}; add them, or keep texts without explanations out of the pool"
+                f"{len(texts)} selected ids: {named}; add them, or keep such texts out of the pool (--only-explained)"
             )
         return Explained({key: {x: self._explanations[key][x] for x in self._labels} for key in texts}, Usage())
 
@@ -119,6 +119,11 @@ def _recorded_explanations(row: Mapping[str, object], labels: tuple[str, ...], w
             raise InputError(f"{where}: the label {label!r} is not one of the task's: {', '.join(labels)}")
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"{where}: the explanation for {label!r} is empty or no text; write one or leave it out")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            reason = "holds half of a surrogate pair, which is not valid Unicode"
+            raise InputError(f"{where}: the explanation for {label!r} {reason}; write it anew") from None
     return {label: clean(text) for label, text in texts.items()}
 
 

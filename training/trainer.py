@@ -29,10 +29,11 @@ class TrainerConfig(BaseModel):
 
     learning_rate: the encoder's, and everything else's where decoder_learning_rate (cross-attention included) or
     head_learning_rate is None. batch_size: texts per optimizer step; micro_batch_size: texts held in memory at once,
-    whose gradients add up to the batch's. warmup: share of the steps in which the rate rises. lambda1, lambda2: Eq. 7.
+    whose gradients add up to the batch's. warmup: share of the steps in which the rate rises. max_gradient_norm: a
+    step's gradient is scaled down to it (the paper says nothing of clipping). lambda1, lambda2: Eq. 7.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(10, ge=1)
     learning_rate: float = Field(1e-4, gt=0)

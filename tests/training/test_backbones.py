@@ -47,9 +47,13 @@ def test_a_compositions_training_settings_are_settings_of_the_trainer() -> None:
         assert TrainerConfig.model_validate(composition.training).pooling == "mean"
 
 
-def test_a_directory_is_taken_as_it_is_with_the_papers_settings(tmp_path: Path) -> None:
+def test_a_directory_is_taken_as_it_is_with_the_papers_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     T5Config().save_pretrained(tmp_path)
     assert resolve(str(tmp_path), tmp_path / "cache").source == str(tmp_path)
+    monkeypatch.chdir(tmp_path.parent)  # a relative path names the same model from anywhere
+    assert resolve(f"./{tmp_path.name}", tmp_path / "cache").name == str(tmp_path)
     assert resolve(str(tmp_path), tmp_path / "cache").training == {}
     assert TrainerConfig().model_dump(include={"epochs", "learning_rate", "batch_size", "lambda1", "lambda2"}) == {
         "epochs": 10,

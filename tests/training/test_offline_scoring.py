@@ -53,10 +53,10 @@ def test_rows_are_those_of_one_request_with_all_texts(predictor: Predictor, tmp_
 
 def test_scores_do_not_depend_on_how_a_file_is_cut_into_chunks(predictor: Predictor, tmp_path: Path) -> None:
     texts = (tiny.sentences(100) * 2)[: CHUNK + 20]
-    score_file(predictor, write(tmp_path / "all.jsonl", texts), tmp_path / "all.out.jsonl", num_beams=1, progress=False)
+    score_file(predictor, write(tmp_path / "all.jsonl", texts), tmp_path / "all.out.jsonl", progress=False)
     some = [0, 1, CHUNK - 1, CHUNK, CHUNK + 19]
     part = write(tmp_path / "some.jsonl", [texts[i] for i in some])
-    score_file(predictor, part, tmp_path / "some.out.jsonl", num_beams=1, progress=False)
+    score_file(predictor, part, tmp_path / "some.out.jsonl", progress=False)
     whole = read(tmp_path / "all.out.jsonl")
     for found, index in zip(read(tmp_path / "some.out.jsonl"), some, strict=True):
         assert found["explanation"] == whole[index]["explanation"]
@@ -92,6 +92,26 @@ def test_an_unsound_file_is_refused_and_an_older_result_kept(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
 
 
+def test_the_input_is_never_overwritten(predictor: Predictor, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", ["x"])
+    (tmp_path / "link.jsonl").symlink_to(source)
+    before = source.read_bytes()
+    with pytest.raises(InputError, match="is the input"):
+        score_file(predictor, source, tmp_path / "link.jsonl", progress=False)
+    assert source.read_bytes() == before
+    (tmp_path / "folder.jsonl").mkdir()
+    with pytest.raises(InputError, match="is a directory"):
+        score_file(predictor, source, tmp_path / "folder.jsonl", progress=False)
+
+
+def test_other_beams_than_the_pools_need_sums_of_their_own(predictor: Predictor, tmp_path: Path) -> None:
+    source, output = write(tmp_path / "in.jsonl", ["x", "y"]), tmp_path / "out.jsonl"
+    with pytest.raises(InputError, match="--normalization request"):
+        score_file(predictor, source, output, num_beams=1, progress=False)
+    done = score_file(predictor, source, output, num_beams=1, normalisation="request", progress=False)
+    assert done.rows == 2
+
+
 def test_results_go_to_json_lines_only(predictor: Predictor, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ends in \.jsonl"):
         score_file(predictor, write(tmp_path / "in.jsonl", ["x"]), tmp_path / "out.csv", progress=False)
@@ -106,7 +126,8 @@ from service.model.predictor import Predictor
 from training.offline_scoring import score_file
 model, source, output = sys.argv[1:]
 predictor = Predictor.load(model, device="cpu")
-score_file(predictor, Path(source), Path(output), num_beams=1, max_new_tokens=2, progress=False)
+options = {"num_beams": 1, "max_new_tokens": 2, "normalisation": "request"}
+score_file(predictor, Path(source), Path(output), progress=False, **options)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
