@@ -79,8 +79,8 @@ def test_every_dependency_is_pinned_by_the_constraints() -> None:
     assert wanted - pinned <= {"xal", "xal-client"}
 
 
-@pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["lint-imports"]])
-def test_the_fast_checks_of_make_check_pass(command: list[str]) -> None:
+@pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["lint-imports"], ["mypy"]])
+def test_the_checks_of_make_check_pass(command: list[str]) -> None:
     done = subprocess.run(
         [str(Path(sys.executable).with_name(command[0])), *command[1:]], cwd=ROOT, capture_output=True, text=True
     )

@@ -12,6 +12,7 @@ import yaml
 from transformers import BertConfig
 
 from tests import tiny
+from tests.training.chat_server import ChatServer
 from training.cli import main
 from training.trainer import TrainerConfig
 
@@ -121,6 +122,9 @@ def test_bad_data_is_one_line_with_exit_code_2_and_leaves_nothing(
         ("--budget", "100", "budget of 100 is larger than the pool of 24"),
         ("--epochs", "0", "trainer.epochs"),
         ("--lambda", "-1", "lambda"),
+        ("--lambda", "inf", "lambda"),
+        ("--max-new-tokens", "0", "max_new_tokens"),
+        ("--learning-rate", "nan", "learning_rate"),
         ("--model", "./no-such-model", "no such directory"),
         ("--pooling", "max", "pooling"),
         ("--device", "abacus", "abacus"),
@@ -204,6 +208,40 @@ def test_what_is_no_model_directory_is_said_with_the_command_that_makes_one(
     assert "xal export RUN_DIR --round N --output DIR" in capsys.readouterr().err
     assert main([command, "--model", str(finished_run), *more]) == 2
     assert f"xal export {finished_run}" in capsys.readouterr().err
+
+
+def test_paths_that_cannot_be_used_are_one_line(
+    run_arguments: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    for output in ("file", "file/run"):
+        assert run({**run_arguments, "--output": str(tmp_path / output)}) in (1, 2)
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert "file" in said
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_teachers_variable_alone_asks_nobody(
+    run_arguments: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XAL_TEACHER_URL", "http://127.0.0.1:9/v1")
+    assert run({**run_arguments, "--strategy": "random", "--output": str(tmp_path / "a")}) == 0
+
+
+def test_an_api_key_is_nowhere_in_a_run_directory(
+    run_arguments: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-very-secret")
+    del run_arguments["--explanations"]
+    with ChatServer() as chat:
+        teacher = {"--teacher-url": chat.base_url, "--teacher-model": "m", "--teacher-key-from": "MY_KEY"}
+        assert run({**run_arguments, **teacher}) == 0
+    assert {key.removeprefix("Bearer ") for key in chat.keys} == {"sk-very-secret"}
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or b"sk-very-secret" not in path.read_bytes(), path
+    llm = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["llm"]
+    assert llm == {"base_url": chat.base_url, "temperature": 0.0, "max_completion_tokens": 256}
 
 
 def test_doctor_fails_with_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

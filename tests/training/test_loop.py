@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -193,12 +193,12 @@ def test_a_selected_text_without_explanations_is_named(
     assert not missing & {example.id for example in loop.splits.train}
 
 
-def start(run: Path, files: dict[str, Path], backbone: Path) -> subprocess.Popen[str]:
+def start(run: Path, files: dict[str, Path], backbone: Path, more: Sequence[str] = ()) -> subprocess.Popen[str]:
     arguments = [str(XAL), "run", "--strategy", "xal", "--output", str(run), "--model", str(backbone)]
     for name in ("task", "data", "explanations"):
         arguments += [f"--{name}", str(files[name])]
     arguments += ["--budget", "18", "--query-size", "6", "--num-beams", "2", "--max-new-tokens", "6", "--device", "cpu"]
-    arguments += ["--epochs", "1", "--batch-size", "4", "--learning-rate", "0.001"]
+    arguments += ["--epochs", "1", "--batch-size", "4", "--learning-rate", "0.001", *more]
     return subprocess.Popen(
         arguments,
         stdout=subprocess.PIPE,
@@ -215,6 +215,78 @@ def kill_once(process: subprocess.Popen[str], reached: Callable[[], bool]) -> No
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.communicate()
+
+
+def test_a_run_killed_in_the_middle_of_a_training_goes_on(
+    finished_run: Path, example_files: dict[str, Path], backbone_dir: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "killed"
+    process = start(run, example_files, backbone_dir("t5"), ["--epochs", "2000"])  # would take minutes
+    kill_once(process, lambda: (run / ".lock").exists() and time.time() - (run / ".lock").stat().st_mtime > 1)
+    assert not read_rounds(run)
+    assert not (run / "rounds").exists()
+    # Nothing but settings is there yet, so the run may even begin with others: now it is the short one.
+    output, _ = (process := start(run, example_files, backbone_dir("t5"))).communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert comparable(read_rounds(run)) == comparable(read_rounds(finished_run))
+
+
+def test_a_run_killed_while_saving_a_model_trains_it_again(
+    make_loop: Callable[..., Loop], finished_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "r"
+    rounds = make_loop(run).rounds()
+    first = next(rounds)
+    rounds.close()
+    shutil.rmtree(run / "rounds" / "01", ignore_errors=True)
+    shutil.copytree(model_directory(finished_run, 1), run / "rounds" / "01" / ".model-abc")  # not renamed yet
+    (run / "rounds" / "01" / ".model-abc" / "manifest.json").unlink()
+    again = list(make_loop(run).rounds())
+    assert again[0] == first
+    assert comparable(again) == comparable(read_rounds(finished_run))
+    assert not list(run.rglob(".model-*"))
+
+
+def test_a_kill_in_the_very_first_write_does_no_harm(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / ".config.yaml.part").write_text("strategy: x")
+    assert next(make_loop(tmp_path / "r", budget=6).rounds())["n_labeled"] == 6
+
+
+def test_a_model_that_learned_from_other_explanations_is_not_used_again(
+    make_loop: Callable[..., Loop], example_files: dict[str, Path], tmp_path: Path
+) -> None:
+    lines = example_files["explanations"].read_text().splitlines()
+    recorded = tmp_path / "recorded.jsonl"
+    recorded.write_text("\n".join(lines) + "\n")
+    first = next(make_loop(tmp_path / "r", explanations=recorded, budget=6).rounds())
+    (tmp_path / "r" / "metrics.json").unlink()  # as if killed between the model and the metrics
+    assert (
+        next(make_loop(tmp_path / "r", explanations=recorded, budget=6).rounds())["seconds"]["train"]
+        == (first["seconds"]["train"])
+    )
+    (tmp_path / "r" / "metrics.json").unlink()
+    recorded.write_text("\n".join(line.replace("the", "no") for line in lines) + "\n")
+    other = next(make_loop(tmp_path / "r", explanations=recorded, budget=6).rounds())
+    assert other["model_version"] != first["model_version"]
+
+
+def test_all_strategies_share_the_pool_of_explained_texts(
+    make_loop: Callable[..., Loop], example_files: dict[str, Path], tmp_path: Path
+) -> None:
+    partial = tmp_path / "partial.jsonl"
+    partial.write_text("\n".join(example_files["explanations"].read_text().splitlines()[:20]) + "\n")
+    pools = [
+        [e.id for e in make_loop(tmp_path / s, strategy=s, explanations=partial, only_explained=True).splits.train]
+        for s in ("xal", "random")
+    ]
+    assert pools[0] == pools[1]
+    assert len(pools[0]) == 20
+    run = tmp_path / "limited"
+    next(make_loop(run, explanations=partial, only_explained=True, budget=6).rounds())
+    shutil.copyfile(example_files["explanations"], partial)  # the file decides what the pool is
+    with pytest.raises(InputError, match="explanations was"):
+        next(make_loop(run, explanations=partial, only_explained=True, budget=6).rounds())
 
 
 def test_a_killed_run_goes_on_to_the_same_choices_and_metrics(
