@@ -17,6 +17,7 @@ import numpy as np
 from xal_client import AcquisitionResponse, ClassifyResponse, ExplainResponse, XalClient
 
 from service.model.errors import InputError, XalError
+from training.clock import Clock
 from training.export import export
 from training.loop import Loop
 from training.product_reviews import write_product_reviews
@@ -44,7 +45,7 @@ def demo(*, cache: Path, output: Path = Path("build/demo"), live_teacher: bool =
     output = output / "live-teacher" if live_teacher else output
     if not EXAMPLE.is_dir():
         raise InputError(f"{EXAMPLE} is not there; run the demo from a checkout of the project (make demo)")
-    clock = _Stages()
+    clock = Clock()
     with clock("data"):
         pool = _write_pool(output, cache)
     with _teacher(live_teacher, cache) as llm:
@@ -220,16 +221,3 @@ def _print_answer(title: str, answer: dict[str, Any]) -> None:
         rounded["probabilities"] = {label: round(value, 3) for label, value in answer["probabilities"].items()}
     rounded.pop("candidate_scores", None)
     print(f"\n{title}\n  {json.dumps(rounded, ensure_ascii=False)}")
-
-
-class _Stages:
-    """Wall seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        yield
-        self.seconds[stage] = time.perf_counter() - begin

@@ -26,6 +26,7 @@ from service.model.errors import CheckpointError, InputError
 from service.model.predictor import Predictor, choose_device
 from service.model.scoring import pool_normaliser
 from service.model.task import Task
+from training.clock import Clock
 from training.config import RunConfig
 from training.data import Example
 from training.pool import Pool, check_budget, initial_set
@@ -92,7 +93,7 @@ class Loop:
 
     def _round(self, number: int, chosen: list[str], pool: Pool) -> dict[str, Any]:
         """Everything from the new labels to the next choice; returns the round's entry for metrics.json."""
-        clock = _Clock()
+        clock = Clock()
         with clock("teach"):
             explained = self._explain(pool.labeled)
         with clock("train"):
@@ -245,16 +246,3 @@ def _locked(directory: Path) -> Iterator[None]:
         except OSError:
             raise InputError(f"{directory}: another process is working on this run; wait for it or end it") from None
         yield
-
-
-class _Clock:
-    """Seconds by stage: ``with clock("train"): ...``."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        yield
-        self.seconds[stage] = round(time.perf_counter() - begin, 3)

@@ -20,7 +20,7 @@ from training import backbones
 from training.config import DataFile, RunConfig
 from training.data import Example, read_examples
 from training.loop import Loop
-from training.splits import Splits, split_examples
+from training.splits import EmptySplitError, Splits, split_examples
 from training.strategies import STRATEGIES, QueryStrategy, query_strategy
 from training.teacher import RecordedTeacher, Teacher
 from training.teacher_api import TeacherConfig
@@ -75,42 +75,50 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
     splits = read_splits(task, data, test, dev, _covered(options, task))
     notes += splits.notes + _label_notes(splits, task) + _coverage_notes(splits, teacher, options.only_explained)
     backbone = backbones.resolve(options.model, cache)
-    try:
-        config = RunConfig.model_validate(
-            {
-                "strategy": options.strategy,
-                "task": task.to_dict(),
-                "data": data,
-                "test_data": test,
-                "dev_data": dev,
-                "only_explained": options.only_explained,
-                "budget": options.budget,
-                "query_size": options.query_size,
-                "initial_set": options.initial_set,
-                "seed": options.seed,
-                "lambda": options.lambda_,
-                "model": backbone.name,
-                "teacher": teacher.name if teacher else None,
-                "explanations": DataFile.of(options.explanations) if options.explanations else None,
-                "llm": options.llm.model_dump(include={"base_url", "temperature", "max_completion_tokens"})
-                if options.llm and teacher
-                else None,
-                "trainer": {**backbone.training, **options.trainer},
-                "num_beams": options.num_beams,
-                "max_new_tokens": task.max_explanation_tokens
-                if options.max_new_tokens is None
-                else options.max_new_tokens,
-                "warm_start": options.warm_start,
-                "keep_models": options.keep_models,
-                "device": options.device,
-            }
-        )
-    except ValidationError as error:
-        raise InputError(_first_problem(error)) from None
+    config = _config(options, task, (data, test, dev), backbone, teacher)
     # Loaded once and let go: a model that does not load or fit the task is found before a teacher is paid.
     with torch.random.fork_rng(devices=[]):
         load_network(backbone.source, task, config.trainer.pooling)
     return Loop(config, task, splits, strategy, teacher, backbone.source, options.output, progress), notes
+
+
+def _config(
+    options: RunOptions,
+    task: Task,
+    files: tuple[DataFile, DataFile | None, DataFile | None],
+    backbone: backbones.Backbone,
+    teacher: Teacher | None,
+) -> RunConfig:
+    longest, llm = options.max_new_tokens, None
+    if options.llm is not None and teacher is not None:
+        llm = options.llm.model_dump(include={"base_url", "temperature", "max_completion_tokens"})
+    settings = {
+        "strategy": options.strategy,
+        "task": task.to_dict(),
+        "data": files[0],
+        "test_data": files[1],
+        "dev_data": files[2],
+        "only_explained": options.only_explained,
+        "budget": options.budget,
+        "query_size": options.query_size,
+        "initial_set": options.initial_set,
+        "seed": options.seed,
+        "lambda": options.lambda_,
+        "model": backbone.name,
+        "teacher": teacher.name if teacher else None,
+        "explanations": DataFile.of(options.explanations) if options.explanations else None,
+        "llm": llm,
+        "trainer": {**backbone.training, **options.trainer},
+        "num_beams": options.num_beams,
+        "max_new_tokens": task.max_explanation_tokens if longest is None else longest,
+        "warm_start": options.warm_start,
+        "keep_models": options.keep_models,
+        "device": options.device,
+    }
+    try:
+        return RunConfig.model_validate(settings)
+    except ValidationError as error:
+        raise InputError(_first_problem(error)) from None
 
 
 def read_splits(
@@ -125,7 +133,10 @@ def read_splits(
     Raises InputError for unsound files, and for one whose content is no longer what its hash says.
     """
     test_examples, dev_examples = (_read(file, task) if file else None for file in (test, dev))
-    splits = split_examples(_read(data, task), test_examples, dev_examples)
+    try:
+        splits = split_examples(_read(data, task), test_examples, dev_examples)
+    except EmptySplitError as error:
+        raise InputError(f"{data.file}: {error}") from None
     if covered is None:
         return splits
     pool = [example for example in splits.train if example.id in covered]

@@ -12,6 +12,10 @@ HELD_OUT_SEED = 231005502  # one test set for every run, whatever its seeds are
 HELD_OUT_EVERY = 5
 
 
+class EmptySplitError(InputError):
+    """Nothing is left to label, or nothing to measure on."""
+
+
 @dataclass(frozen=True)
 class Splits:
     """train: the pool; dev: choices are made on it, may be empty; test: curves are measured on it.
@@ -34,7 +38,7 @@ def split_examples(data: list[Example], test: list[Example] | None = None, dev: 
 
     The test set stays as it is; a pool text that also stands in dev or test, and a dev text that also stands in test,
     is dropped. Ids are made unique: those of a separate file get a prefix where they meet others.
-    Raises InputError where the pool or the test set is empty.
+    Raises EmptySplitError where the pool or the test set is empty.
     """
     notes: list[str] = []
     parts = {
@@ -54,12 +58,14 @@ def split_examples(data: list[Example], test: list[Example] | None = None, dev: 
             "proportion); a column split or --test FILE chooses another"
         )
     if not parts["test"]:
-        raise InputError("the test set is empty; mark rows with split test, or name a file with --test")
+        raise EmptySplitError("the test set is empty; mark rows with split test, or name a file with --test")
     parts["dev"] = _without_repeats(parts["dev"], "development set", parts["test"], "test set", notes)
     parts["train"] = _without_repeats(parts["train"], "pool", parts["test"], "test set", notes)
     parts["train"] = _without_repeats(parts["train"], "pool", parts["dev"], "development set", notes)
     if not parts["train"]:
-        raise InputError("the pool is empty: no example is left for training; mark rows with split train, or add data")
+        raise EmptySplitError(
+            "the pool is empty: no example is left for training; mark rows with split train, or add data"
+        )
     return Splits(parts["train"], parts["dev"], parts["test"], notes)
 
 
