@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 import yaml
 from transformers import BertConfig
@@ -64,6 +67,29 @@ def test_run_export_score_and_report_follow_each_other(
     assert {path.suffix for path in (tmp_path / "report").iterdir()} == {".png", ".html"}
     assert main(["doctor", "--model", str(model)]) == 0
     assert "ok    model: version" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_pairs_with_number_labels_and_without_ids_or_splits_run(
+    run_arguments: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    task = {**tiny.TASK.to_dict(), "fields": ["sentence1", "sentence2"], "label_field": "gold"}
+    task |= {"labels": {1: "a paraphrase", 0: "no paraphrase"}, "input": "{sentence1} / {sentence2}"}
+    task["prompt"] = '"{sentence1}" and "{sentence2}": {label}, explain the reason.'
+    (tmp_path / "pairs.yaml").write_text(yaml.safe_dump(task))
+    columns = {"sentence1": [f"first {i}" for i in range(30)], "sentence2": [f"second, {i}" for i in range(30)]}
+    table = pa.table({**columns, "gold": [i % 2 for i in range(30)]})
+    data = tmp_path / f"pairs.{suffix}"
+    write = pa.csv.write_csv if suffix == "csv" else pa.parquet.write_table
+    write(table, data)
+    del run_arguments["--explanations"]
+    more = {"--task": str(tmp_path / "pairs.yaml"), "--data": str(data), "--strategy": "entropy", "--budget": "8"}
+    assert run({**run_arguments, **more}) == 0
+    said = capsys.readouterr().out
+    assert "held out 6 of 30" in said
+    rounds = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert [entry["n_labeled"] for entry in rounds] == [6, 8]
+    assert set(rounds[0]["per_class_f1"]) == {"1", "0"}
 
 
 def test_a_run_started_again_says_what_it_did_and_repeats_nothing(
