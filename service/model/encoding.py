@@ -90,7 +90,8 @@ class TextEncoder:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of generated token ids, special tokens left out."""
-        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
+        # Cleaned up: word pieces would otherwise come out as "the device ' s battery".
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=True)
         return " ".join(text.split())
 
     def batch(self, sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> TokenBatch:

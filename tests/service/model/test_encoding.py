@@ -301,3 +301,15 @@ def test_an_unknown_token_that_is_also_the_end_is_not_a_texts_to_write() -> None
     # GPT-2's <|endoftext|> is all of these at once.
     encoder = TextEncoder(word_tokenizer(unk_token="<|end|>", eos_token="<|end|>", bos_token="<|end|>"), tiny.TASK)
     assert encoder.encode_explanation("good <|end|> strange bad") == (0, 1, 2)
+
+
+def test_decoded_word_pieces_read_as_written_text() -> None:
+    text = "the device's battery isn't good, it's bad."
+    pieces = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "the", "device", "'", "s", "battery", "isn", "t", "good", ",", "it"]
+    vocabulary = {piece: number for number, piece in enumerate([*pieces, "bad", "."])}
+    inner = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    inner.decoder = decoders.WordPiece(cleanup=False)
+    specials = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
+    encoder = TextEncoder(PreTrainedTokenizerFast(tokenizer_object=inner, **specials), LONG_TASK)
+    assert encoder.decode(encoder.encode_explanation(text)) == text
