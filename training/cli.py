@@ -96,7 +96,7 @@ def _teacher_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--explanations", type=Path, help="file of recorded explanations (JSONL)")
     add("--teacher-url", help="base URL of an OpenAI-compatible API (or the variable XAL_TEACHER_URL)")
-    add("--teacher-model", help="the LLM's name at that API")
+    add("--teacher-model", help="the LLM's name at that API (default: the one model that it serves)")
     add("--teacher-key-from", metavar="VARIABLE", help="variable that holds the API key (default OPENAI_API_KEY)")
     add("--teacher-max-tokens", type=int, help="hard cap on tokens ever spent on the cache file (default 1,000,000)")
     add("--teacher-max-cost", type=float, help="hard cap on cost ever spent on the cache file; needs --teacher-prices")
@@ -169,22 +169,22 @@ def _teacher_config(options: dict[str, Any]) -> Any:
     """Take the teacher's options out and make its configuration of them; None where no API is named."""
     from pydantic import ValidationError
 
-    from training.teacher_api import TeacherConfig
+    from training.teacher_api import TeacherConfig, served_model
 
     given = {name: options.pop(name) for name in list(options) if name.startswith("teacher_")}
-    url = given.pop("teacher_url", os.environ.get("XAL_TEACHER_URL") if "teacher_model" in given else None)
+    url = given.pop("teacher_url", None if "explanations" in options else os.environ.get("XAL_TEACHER_URL"))
     if url is None:
         if given:
             raise InputError(f"--{next(iter(given)).replace('_', '-')} needs --teacher-url (or XAL_TEACHER_URL)")
         return None
-    if "teacher_model" not in given:
-        raise InputError("--teacher-url needs --teacher-model, the LLM's name at that API")
-    fields = {"base_url": url, "cache_path": cache_directory() / "teacher.sqlite"}
     variable = given.pop("teacher_key_from", None)
     if variable and not os.environ.get(variable):
         raise InputError(f"--teacher-key-from {variable}: no such variable is set; export it with the API key")
+    fields = {"base_url": url, "cache_path": cache_directory() / "teacher.sqlite"}
     if key := os.environ.get(variable or "OPENAI_API_KEY"):
         fields["api_key"] = key
+    if "teacher_model" not in given:
+        given["teacher_model"] = served_model(url, key or "none")
     if "teacher_prices" in given:
         fields["prompt_price"], fields["completion_price"] = given.pop("teacher_prices")
     if given.get("teacher_temperature") == "default":

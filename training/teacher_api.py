@@ -11,9 +11,19 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import httpx2
-from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, DefaultAsyncHttpxClient, omit
+from openai import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AsyncOpenAI,
+    DefaultAsyncHttpxClient,
+    OpenAI,
+    OpenAIError,
+    omit,
+)
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from service.model.errors import InputError
 from training.teacher_cache import Bill, Cap, Question
 
 # What a chat template and a provider's hidden system prompt add to a prompt, in tokens; generous on purpose.
@@ -96,6 +106,20 @@ class TeacherConfig(BaseModel):
             max_retries=0,
             http_client=DefaultAsyncHttpxClient(transport=transport) if transport else None,
         )
+
+
+def served_model(base_url: str, api_key: str) -> str:
+    """The name of the one model that an API serves; ``default`` where it does not list its models, as some small
+    servers do not, which take any name. Raises InputError where it serves several, naming them."""
+    client = OpenAI(base_url=base_url, api_key=api_key, timeout=5, max_retries=0)
+    try:
+        names = [model.id for model in client.models.list()]
+    except (OpenAIError, ValueError, AttributeError, TypeError):
+        return "default"
+    if len(names) > 1:
+        listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        raise InputError(f"{base_url} serves {len(names)} models; choose one with --teacher-model: {listed}")
+    return names[0] if names else "default"
 
 
 @dataclass(frozen=True)

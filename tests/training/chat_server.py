@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -31,7 +31,8 @@ OK = Turn()
 class ChatServer:
     """Context manager. behave: one turn for all requests, or (n, prompt) -> turn of the n-th request, counted from 0.
 
-    Every request that is billed costs ``prompt_tokens`` + ``completion_tokens``.
+    Every request that is billed costs ``prompt_tokens`` + ``completion_tokens``. models: what it lists, None for a
+    server that cannot list its models.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class ChatServer:
         behave: Turn | Callable[[int, str], Turn] = OK,
         prompt_tokens: int = 10,
         completion_tokens: int = 5,
+        models: Sequence[str] | None = None,
     ) -> None:
         self.prompts: list[str] = []
         self.requests: list[dict[str, Any]] = []
@@ -55,6 +57,15 @@ class ChatServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             wbufsize = -1  # head and body in one packet, or the client's kernel delays its acknowledgement by 40 ms
+
+            def do_GET(self) -> None:
+                listed = {"object": "list", "data": [{"id": name, "object": "model"} for name in models or ()]}
+                body = json.dumps(listed).encode()
+                self.send_response(404 if models is None else 200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
 
             def do_POST(self) -> None:
                 chat._answer(self)

@@ -199,15 +199,26 @@ def test_a_strategy_that_learns_from_explanations_needs_a_teacher(
     assert "--explanations FILE" in capsys.readouterr().err
 
 
-def test_an_llm_needs_a_name_and_one_teacher_is_enough(
-    run_arguments: dict[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run({**run_arguments, "--teacher-url": "http://127.0.0.1:9/v1"}) == 2
-    assert "--teacher-model" in capsys.readouterr().err
+def test_one_teacher_is_enough(run_arguments: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run({**run_arguments, "--teacher-url": "http://127.0.0.1:9/v1", "--teacher-model": "m"}) == 2
     assert "not both" in capsys.readouterr().err
     assert run({**run_arguments, "--teacher-model": "m"}) == 2
     assert "--teacher-model needs --teacher-url" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("served", "asked"), [(["only-one"], "only-one"), ([], "default"), (None, "default"), (["a", "b"], None)]
+)
+def test_an_llm_without_a_name_is_the_one_that_the_api_serves(
+    run_arguments: dict[str, str], capsys: pytest.CaptureFixture[str], served: list[str] | None, asked: str | None
+) -> None:
+    del run_arguments["--explanations"]
+    with ChatServer(models=served) as chat:
+        code = run({**run_arguments, "--teacher-url": chat.base_url})
+    assert code == (0 if asked else 2)
+    assert {request["model"] for request in chat.requests} == ({asked} if asked else set())
+    if asked is None:
+        assert "choose one with --teacher-model: a, b" in capsys.readouterr().err
 
 
 def test_a_model_directory_of_another_task_is_said_before_scoring(
