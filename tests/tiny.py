@@ -81,68 +81,77 @@ def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIALS[family])
 
 
-def make_backbone(family: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+def _t5(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
-    if family == "t5":
-        return T5ForConditionalGeneration(
-            T5Config(
-                vocab_size=VOCABULARY,
-                d_model=32,
-                d_kv=8,
-                d_ff=64,
-                num_layers=2,
-                num_heads=4,
-                feed_forward_proj="gated-gelu",
-                tie_word_embeddings=False,
-                pad_token_id=pad,
-                eos_token_id=eos,
-                decoder_start_token_id=pad,
-            )
-        )
-    if family == "bart":
-        return BartForConditionalGeneration(
-            BartConfig(
-                vocab_size=VOCABULARY,
-                d_model=32,
-                encoder_layers=2,
-                decoder_layers=2,
-                encoder_attention_heads=4,
-                decoder_attention_heads=4,
-                encoder_ffn_dim=64,
-                decoder_ffn_dim=64,
-                max_position_embeddings=64,
-                pad_token_id=pad,
-                eos_token_id=eos,
-                bos_token_id=tokenizer.bos_token_id,
-                decoder_start_token_id=eos,
-                forced_eos_token_id=eos,
-            )
-        )
-    if family == "t5gemma":
-        part = {
-            "vocab_size": VOCABULARY,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "head_dim": 8,
-            "max_position_embeddings": 64,
-            "pad_token_id": pad,
-            "eos_token_id": eos,
-            "bos_token_id": tokenizer.bos_token_id,
-        }
-        config = T5GemmaConfig(
-            encoder=T5GemmaModuleConfig(**part),
-            decoder=T5GemmaModuleConfig(**part, cross_attention_hidden_size=32),
+    return T5ForConditionalGeneration(
+        T5Config(
             vocab_size=VOCABULARY,
+            d_model=32,
+            d_kv=8,
+            d_ff=64,
+            num_layers=2,
+            num_heads=4,
+            feed_forward_proj="gated-gelu",
+            tie_word_embeddings=False,
+            pad_token_id=pad,
+            eos_token_id=eos,
+            decoder_start_token_id=pad,
+        )
+    )
+
+
+def _bart(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
+    return BartForConditionalGeneration(
+        BartConfig(
+            vocab_size=VOCABULARY,
+            d_model=32,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=4,
+            decoder_attention_heads=4,
+            encoder_ffn_dim=64,
+            decoder_ffn_dim=64,
+            max_position_embeddings=64,
             pad_token_id=pad,
             eos_token_id=eos,
             bos_token_id=tokenizer.bos_token_id,
+            decoder_start_token_id=eos,
+            forced_eos_token_id=eos,
         )
-        model = T5GemmaForConditionalGeneration(config)
-        model.generation_config.bos_token_id = tokenizer.bos_token_id
-        return model
+    )
+
+
+def _t5gemma(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
+    part = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 64,
+        "pad_token_id": pad,
+        "eos_token_id": eos,
+        "bos_token_id": tokenizer.bos_token_id,
+    }
+    config = T5GemmaConfig(
+        encoder=T5GemmaModuleConfig(**part),
+        decoder=T5GemmaModuleConfig(**part, cross_attention_hidden_size=32),
+        vocab_size=VOCABULARY,
+        pad_token_id=pad,
+        eos_token_id=eos,
+        bos_token_id=tokenizer.bos_token_id,
+    )
+    model = T5GemmaForConditionalGeneration(config)
+    model.generation_config.bos_token_id = tokenizer.bos_token_id
+    return model
+
+
+def _bert2bert(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    pad = tokenizer.pad_token_id
     shape = {
         "vocab_size": VOCABULARY,
         "hidden_size": 32,
@@ -157,11 +166,14 @@ def make_backbone(family: str, tokenizer: PreTrainedTokenizerFast) -> PreTrained
     return EncoderDecoderModel(encoder=encoder, decoder=decoder)
 
 
+BACKBONES = {"t5": _t5, "bart": _bart, "bert2bert": _bert2bert, "t5gemma": _t5gemma}
+
+
 def save_backbone(family: str, directory: Path) -> Path:
     """A directory that ``AutoModelForSeq2SeqLM`` and ``AutoTokenizer`` load, as --model takes it."""
     tokenizer = make_tokenizer(family)
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        make_backbone(family, tokenizer).save_pretrained(directory)
+        BACKBONES[family](tokenizer).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory

@@ -80,7 +80,7 @@ def _check_encoder_decoder(name: str) -> None:
     if name.startswith(("/", ".", "~")) and not Path(name).is_dir():
         raise InputError(f"model {name}: no such directory; {offline}")
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(

@@ -169,10 +169,14 @@ def _teacher_config(options: dict[str, Any]) -> Any:
     """Take the teacher's options out and make its configuration of them; None where no API is named."""
     from pydantic import ValidationError
 
+    from training.strategies import query_strategy
     from training.teacher_api import TeacherConfig, served_model
 
     given = {name: options.pop(name) for name in list(options) if name.startswith("teacher_")}
-    url = given.pop("teacher_url", None if "explanations" in options else os.environ.get("XAL_TEACHER_URL"))
+    # The variable stands for every run of a shell; a run that learns from labels alone, or from a file, asks nobody.
+    asks = options.get("train_on_explanations", query_strategy(options["strategy"]).uses_explanations)
+    from_variable = os.environ.get("XAL_TEACHER_URL") if asks and "explanations" not in options else None
+    url = given.pop("teacher_url", from_variable)
     if url is None:
         if given:
             raise InputError(f"--{next(iter(given)).replace('_', '-')} needs --teacher-url (or XAL_TEACHER_URL)")
@@ -279,6 +283,7 @@ def _doctor_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _doctor(**options: Any) -> None:
+    _quiet_libraries()
     from training.doctor import doctor
 
     doctor(cache=cache_directory(), **options)

@@ -92,7 +92,10 @@ class Predictor:
         return cls(checkpoint.load(directory, dtype=choose_dtype(dtype, place)), place)
 
     def estimated_tokens(self, item: Item) -> int:
-        """A cheap guess, rather high than low, of the encoder tokens an item takes; at most max_input_tokens."""
+        """A cheap guess by characters of the encoder tokens an item takes; at most max_input_tokens.
+
+        High for most texts, low for scripts that need a token for each character; batches go by true lengths.
+        """
         characters = sum(len(value) for value in item.fields.values() if isinstance(value, str))
         return min(self.task.max_input_tokens, characters // 3 + 8)
 

@@ -259,11 +259,18 @@ def test_paths_that_cannot_be_used_are_one_line(
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_the_teachers_variable_alone_asks_nobody(
+def test_the_teachers_variable_is_for_runs_that_ask_a_teacher(
     run_arguments: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("XAL_TEACHER_URL", "http://127.0.0.1:9/v1")
-    assert run({**run_arguments, "--strategy": "random", "--output": str(tmp_path / "a")}) == 0
+    with ChatServer(models=["a", "b"]) as chat:  # which of them is not said
+        monkeypatch.setenv("XAL_TEACHER_URL", chat.base_url)
+        assert run({**run_arguments, "--strategy": "random", "--output": str(tmp_path / "a")}) == 0
+        assert run({**run_arguments, "--output": str(tmp_path / "b")}) == 0  # from the file
+        del run_arguments["--explanations"]
+        assert run({**run_arguments, "--strategy": "random", "--output": str(tmp_path / "c")}) == 0
+        assert chat.prompts == []
+        assert run({**run_arguments, "--teacher-model": "b"}) == 0
+    assert {request["model"] for request in chat.requests} == {"b"}
 
 
 def test_an_api_key_is_nowhere_in_a_run_directory(
