@@ -88,8 +88,9 @@ class Answers:
             detail = "this model was exported without the sums of a pool; ask for normalization: request"
             raise InvalidRequest(detail, faults=[Fault("/options/normalization", detail)])
         rows = await self._rows("/acquisition_score", request.items, Work(explain=True), deadline)
-        add_acquisition(rows, options.lambda_, options.normalization, normaliser)
-        response = self._response(rows, normalization=options.normalization)
+        acquisition = self._predictor.acquisition
+        add_acquisition(rows, options.lambda_, options.normalization, normaliser, acquisition)
+        response = self._response(rows, normalization=options.normalization, acquisition=acquisition)
         if options.top_k is not None:
             ranked = sorted((row for row in rows if "rank" in row), key=lambda row: row["rank"])
             response["selected"] = [row["id"] for row in ranked[: options.top_k]]
@@ -105,6 +106,7 @@ class Answers:
             "labels": list(predictor.task.label_ids),
             "fields": list(predictor.task.fields),
             "trained_on_explanations": predictor.trained_on_explanations,
+            "acquisition": predictor.acquisition,
             "pool_size": None if normaliser is None else normaliser.size,
             "decoding": {
                 "num_beams": predictor.decoding.num_beams,

@@ -142,13 +142,14 @@ class ExplainResponse(Answer):
 
 
 class AcquisitionResponse(Answer):
-    """results: as many as items came, in their order. normalization: the one used.
+    """results: as many as items came, in their order. normalization: the one used. acquisition: the model's.
 
     selected: ids of the top_k items, first to ask first; only where top_k was given.
     """
 
     model_version: str
     normalization: Literal["pool", "request"]
+    acquisition: Literal["paper", "standardized"]
     results: list[AcquisitionResult | FailedResult]
     selected: list[str] = []
 
@@ -174,13 +175,15 @@ class Limits(Answer):
 
 class ModelCard(Answer):
     """The served model. pool_size: texts in the pool that it was exported with, null if none: scores are then
-    normalised over the request only. metrics, lineage: as written at export."""
+    normalised over the request only. acquisition: how the terms of Eq. 8 enter the acquisition score, as in the `paper`
+    or `standardized`, each with zero mean and unit variance over the pool. metrics, lineage: as written at export."""
 
     model_version: str
     task: str
     labels: list[str]
     fields: list[str]
     trained_on_explanations: bool
+    acquisition: Literal["paper", "standardized"]
     pool_size: int | None
     decoding: Decoding
     limits: Limits

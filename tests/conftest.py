@@ -9,7 +9,8 @@ import torch
 from service.model import checkpoint
 from service.model.checkpoint import ModelSettings, Provenance
 from service.model.decoding import Decoding
-from service.model.network import load_network
+from service.model.families import load_network
+from service.model.network import Conditioning
 from service.model.scoring import Normaliser
 from tests import tiny
 
@@ -34,13 +35,13 @@ def backbone_dir(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
 @pytest.fixture(scope="session")
 def make_model_dir(
     backbone_dir: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Path]:
-    """Family name -> a fresh, untrained model directory in the fixed format."""
+) -> Callable[..., Path]:
+    """Family name and conditioning (none unless said) -> a fresh, untrained model directory in the fixed format."""
 
-    def make(family: str) -> Path:
+    def make(family: str, conditioning: Conditioning = "none") -> Path:
         with torch.random.fork_rng():
             torch.manual_seed(11)
-            network, encoder = load_network(backbone_dir(family), tiny.TASK, "cls")
+            network, encoder = load_network(backbone_dir(family), tiny.TASK, "cls", conditioning)
             torch.nn.init.normal_(network.head.weight)  # probabilities that differ from text to text
         directory = tmp_path_factory.mktemp("models") / family
         checkpoint.save(
@@ -50,6 +51,7 @@ def make_model_dir(
             ModelSettings(
                 task=tiny.TASK,
                 pooling="cls",
+                conditioning=conditioning,
                 decoding=Decoding(num_beams=3, max_new_tokens=12),
                 normaliser=Normaliser(log_z_p=9.5, log_z_c=4.5, size=50),
                 trained_on_explanations=True,

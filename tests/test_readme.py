@@ -110,6 +110,7 @@ def workplace(tmp_path: Path, backbone_dir: Callable[[str], Path]) -> Callable[.
 def test_the_commands_of_a_run_follow_each_other(workplace: Callable[..., str], tmp_path: Path) -> None:
     for command in (
         *commands("python -m"),
+        *commands("xal backbone"),
         commands("xal run")[0],
         *commands("xal report"),
         *commands("xal export"),

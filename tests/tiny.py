@@ -1,4 +1,4 @@
-"""Tiny real models with random weights: an encoder-decoder of each kind, its tokenizer trained on real sentences."""
+"""Tiny real models with random weights, one of each kind of backbone, their tokenizers trained on real sentences."""
 
 import json
 from pathlib import Path
@@ -12,6 +12,10 @@ from transformers import (
     BertLMHeadModel,
     BertModel,
     EncoderDecoderModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     T5Config,
@@ -21,11 +25,15 @@ from transformers import (
     T5GemmaModuleConfig,
 )
 
+from service.model.composed import ComposedModel
+from service.model.encoding import DECODER
 from service.model.task import Task
 
 ROOT = Path(__file__).parents[1]
 EXPLANATIONS = ROOT / "examples" / "product-reviews" / "explanations.jsonl"
-FAMILIES = ("t5", "bart", "bert2bert", "t5gemma")
+ENCODER_DECODERS = ("t5", "bart", "bert2bert", "t5gemma")
+COMPOSED = ("composed-llama", "composed-gpt2")
+FAMILIES = (*ENCODER_DECODERS, *COMPOSED, "llama")  # the last alone: a prefix-LM
 VOCABULARY = 400
 
 TASK = Task.from_dict(
@@ -42,6 +50,7 @@ TASK = Task.from_dict(
 )
 
 # Special tokens of each family: what its real tokenizers have. T5's has no [CLS]: the encoder adds one.
+_BERT = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 SPECIALS = {
     "t5": {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"},
     "t5gemma": {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"},
@@ -53,9 +62,21 @@ SPECIALS = {
         "sep_token": "</s>",
         "unk_token": "<unk>",
     },
-    "bert2bert": {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"},
+    "bert2bert": _BERT,
+    "composed-llama": _BERT,
+    "composed-gpt2": _BERT,
+    "llama": {  # SmolLM2's
+        "bos_token": "<|im_start|>",
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|im_end|>",
+        "unk_token": "<|endoftext|>",
+    },
+    "gpt2": {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"},
 }
-AROUND = {"t5": "$A </s>", "t5gemma": "$A", "bart": "<s> $A </s>", "bert2bert": "[CLS] $A [SEP]"}
+AROUND = {"t5": "$A </s>", "t5gemma": "$A", "bart": "<s> $A </s>", "llama": "$A", "gpt2": "$A"}
+AROUND |= dict.fromkeys(("bert2bert", *COMPOSED), "[CLS] $A [SEP]")
+POSITIONS = 128  # two texts of 32 tokens, the longest cue, an explanation of 16
+SIZES = {"llama": 420, "gpt2": 440}  # byte-level: 256 bytes and what they make; other decoders have VOCABULARY
 
 
 def sentences(limit: int = 100) -> list[str]:
@@ -65,14 +86,24 @@ def sentences(limit: int = 100) -> list[str]:
 
 
 def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
+    """A composed family's is its encoder's; its decoder's is that of ``llama`` or ``gpt2``."""
     specials = list(dict.fromkeys(SPECIALS[family].values()))
-    tokenizer = Tokenizer(models.BPE(unk_token=SPECIALS[family]["unk_token"]))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    tokenizer.train_from_iterator(
-        sentences(), trainers.BpeTrainer(vocab_size=VOCABULARY - 8, special_tokens=specials, show_progress=False)
+    if family in SIZES:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+    else:
+        tokenizer = Tokenizer(models.BPE(unk_token=SPECIALS[family]["unk_token"]))
+        tokenizer.normalizer = normalizers.Lowercase()
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.decoder = decoders.Metaspace()
+        alphabet = []
+    size = SIZES.get(family, VOCABULARY) - 8
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
     )
+    tokenizer.train_from_iterator(sentences(), trainer)
     around = AROUND[family]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=around,
@@ -166,14 +197,84 @@ def _bert2bert(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     return EncoderDecoderModel(encoder=encoder, decoder=decoder)
 
 
-BACKBONES = {"t5": _t5, "bart": _bart, "bert2bert": _bert2bert, "t5gemma": _t5gemma}
+def llama(tokenizer: PreTrainedTokenizerFast, hidden: int = 32) -> LlamaForCausalLM:
+    """As SmolLM2: grouped queries, rotary positions, one table of embeddings for input and output."""
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=SIZES["llama"],
+            hidden_size=hidden,
+            intermediate_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=POSITIONS,
+            initializer_range=0.15,
+            tie_word_embeddings=True,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+def gpt2(tokenizer: PreTrainedTokenizerFast, hidden: int = 24) -> GPT2LMHeadModel:
+    """Learned positions, tied embeddings, no padding token."""
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=SIZES["gpt2"],
+            n_embd=hidden,
+            n_layer=3,
+            n_head=2,
+            n_positions=POSITIONS,
+            initializer_range=0.15,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+def bert(tokenizer: PreTrainedTokenizerFast) -> BertModel:
+    return BertModel(
+        BertConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=64,
+            max_position_embeddings=64,
+            initializer_range=0.1,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def _composed_llama(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    return ComposedModel.of(bert(tokenizer), llama(make_tokenizer("llama"), hidden=24))
+
+
+def _composed_gpt2(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    return ComposedModel.of(bert(tokenizer), gpt2(make_tokenizer("gpt2")))
+
+
+BACKBONES = {
+    "t5": _t5,
+    "bart": _bart,
+    "bert2bert": _bert2bert,
+    "t5gemma": _t5gemma,
+    "composed-llama": _composed_llama,
+    "composed-gpt2": _composed_gpt2,
+    "llama": llama,
+    "gpt2": gpt2,
+}
 
 
 def save_backbone(family: str, directory: Path) -> Path:
-    """A directory that ``AutoModelForSeq2SeqLM`` and ``AutoTokenizer`` load, as --model takes it."""
+    """A directory that --model takes: weights, the tokenizer, and under decoder/ that of a composed model's decoder."""
     tokenizer = make_tokenizer(family)
     with torch.random.fork_rng():
         torch.manual_seed(7)
         BACKBONES[family](tokenizer).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
+    if family in COMPOSED:
+        make_tokenizer(family.removeprefix("composed-")).save_pretrained(directory / DECODER)
     return directory

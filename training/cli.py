@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _demo_options(add("demo", _demo, "the whole way on real data, offline, with embedded parts"))
     _run_options(add("run", _run, "the active-learning loop, with labels that come from the data"))
+    _backbone_options(add("backbone", _backbone, "the models that need no hub: list them, prepare one"))
     _score_options(add("score", _score, "score a pool file of any size with an exported model"))
     _export_options(add("export", _export, "make a model directory of a run's round"))
     _report_options(add("report", _report, "learning curves and tables of runs: PNG and one HTML page"))
@@ -79,7 +80,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     add("--task", type=Path, required=True, help="task file (YAML)")
     add("--data", type=Path, required=True, help="JSONL, CSV or Parquet; a column split says train, dev or test")
     add("--output", type=Path, required=True, help="run directory; a run that is there goes on")
-    add("--strategy", required=True, help="query strategy: random, entropy or xal")
+    add("--strategy", required=True, help="query strategy: random, entropy, xal or xal-std")
     add("--test", type=Path, help="a test set in a file of its own")
     add("--dev", type=Path, help="a development set in a file of its own")
     add("--budget", type=int, help="labels in all (default 500)")
@@ -112,6 +113,7 @@ def _teacher_options(group: argparse._ArgumentGroup) -> None:
 # Flags of ``xal run`` that are fields of TrainerConfig.
 _TRAINER_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
     "epochs": (int, "passes over the labeled texts each round"),
+    "explanation_epochs": (int, "the last so many of them learn explanations too"),
     "learning_rate": (float, "of the encoder, and of all else unless set"),
     "decoder_learning_rate": (float, "of the decoder"),
     "head_learning_rate": (float, "of the classification head"),
@@ -121,12 +123,22 @@ _TRAINER_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
     "lambda1": (float, "weight of the generation loss, Eq. 7"),
     "lambda2": (float, "weight of the ranking loss, Eq. 7"),
     "pooling": (str, "what h_0 is: cls or mean"),
+    "conditioning": (str, "what an explanation is given beside the text: none, or label"),
+    "precision": (str, "what training computes in: auto (bfloat16 where the hardware has it), float32 or bfloat16"),
+    "decoder_tuning": (str, "what of the decoder is trained: full, top-K layers, or lora-R, updates of rank R"),
 }
 
 
 def _training_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--model", help="hub id (google/flan-t5-large), directory, or minilm-minilm, which needs no hub (the default)")
+    add(
+        "--model",
+        help="hub id (google/flan-t5-large), directory, ENCODER+DECODER of either, or a name of xal backbone list, "
+        "which needs no hub (default minilm-minilm)",
+    )
+    add("--adapt", action="store_true", help="first adapt the model to the pool's texts, once for all its runs")
+    add("--adapt-corpus", type=Path, metavar="FILE", help="and to this file of texts, labels and explanations")
+    add("--adapt-corpus-task", type=Path, metavar="TASK", help="the task file of --adapt-corpus")
     add("--warm-start", action="store_true", help="go on from the last round's weights instead of the pre-trained ones")
     add("--device", help="auto, cpu, cuda, cuda:N or mps (default auto)")
     add("--num-beams", type=int, help="beams for explanations (default 5)")
@@ -201,6 +213,21 @@ def _teacher_config(options: dict[str, Any]) -> Any:
         raise InputError(f"teacher: {place}{problem['msg'].removeprefix('Value error, ')}") from None
 
 
+def _backbone_options(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="what there is, how large, and where it is kept")
+    help = "fetch, convert and check it now, by SHA-256, so that a run needs no network; prints its directory"
+    prepare = actions.add_parser("prepare", help=help, description=help)
+    prepare.add_argument("name", metavar="NAME", help="of the list, or ENCODER+DECODER")
+
+
+def _backbone(action: str, name: str = "") -> None:
+    _quiet_libraries()
+    from training.backbones import listing, prepare
+
+    print(listing(cache_directory()) if action == "list" else prepare(name, cache_directory()))
+
+
 def _score_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", type=Path, required=True, help="model directory, as xal export makes it")
@@ -231,7 +258,8 @@ def _score(model: Path, input: Path, output: Path, device: str = "auto", **optio
         print("note: this model never learned to explain; its explanations and their scores mean nothing")
     done = score_file(predictor, input, output, **options)
     errors = f", {done.errors} of them errors" if done.errors else ""
-    print(f"{output}: {done.rows} rows{errors}; normalized over the {done.normalisation}")
+    how = f"normalized over the {done.normalisation}, {done.acquisition} acquisition"
+    print(f"{output}: {done.rows} rows{errors}; {how}")
 
 
 def _export_options(parser: argparse.ArgumentParser) -> None:

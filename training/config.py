@@ -41,7 +41,8 @@ class RunConfig(BaseModel):
     chosen (Eq. 8). budget: labels in all; query_size: labels a round (L); initial_set: number of the first draw;
     seed: of training and selection. model: what --model named. teacher: its name, None where the model learns from
     labels alone; explanations: the file of recorded ones, llm: where and how one is asked. only_explained: the pool is
-    what the file explains. num_beams, max_new_tokens: how explanations are generated.
+    what the file explains. adaptation: how the backbone was adapted before round 0, and to which corpus, None where
+    it was not. num_beams, max_new_tokens: how explanations are generated.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -62,6 +63,7 @@ class RunConfig(BaseModel):
     explanations: DataFile | None
     llm: dict[str, Any] | None
     trainer: TrainerConfig
+    adaptation: dict[str, Any] | None = None
     num_beams: int = Field(ge=1)
     max_new_tokens: int = Field(ge=1)
     warm_start: bool

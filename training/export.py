@@ -1,4 +1,4 @@
-"""A finished round -> a model directory: its weights, the sums of Eq. 8 over its pool, its metrics and lineage."""
+"""A finished round -> a model directory: its weights, Eq. 8 over its pool, its metrics and lineage."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def export(run: Path, number: int, output: Path, *, device: str = "auto", progre
 def _normaliser(
     run: Path, config: RunConfig, rounds: list[dict[str, Any]], number: int, device: str, progress: bool
 ) -> Normaliser | None:
-    """The sums of Eq. 8 over the pool as it was after this round's labels.
+    """What the terms of Eq. 8 were like over the pool as it was after this round's labels.
 
     A round whose strategy did not look at explanations has not scored its pool with them: that is done now. None for
     a model that never learned to explain, and for a pool that was labeled to its end.

@@ -154,9 +154,11 @@ class Loop:
         settings = ModelSettings(
             task=self.task,
             pooling=config.trainer.pooling,
+            conditioning=config.trainer.conditioning,
             decoding=Decoding(config.num_beams, config.max_new_tokens),
             normaliser=None,  # known once this model has scored the pool; export puts it in
             trained_on_explanations=config.trains_on_explanations,
+            acquisition=self.strategy.acquisition,
         )
         seconds = round(time.perf_counter() - begin, 3)
         lineage = {"round": number, "training_data": digest, "train_seconds": seconds}
@@ -181,7 +183,8 @@ class Loop:
         return self.strategy.select(scores, size, rng).tolist()
 
     def _diagnose(self, scores: PoolScores, next_query: list[int]) -> dict[str, Any]:
-        return diagnose(scores, np.array(next_query), self.config.lambda_).to_dict()
+        chosen = np.array(next_query)
+        return diagnose(scores, chosen, self.config.lambda_, self.strategy.acquisition).to_dict()
 
     def _drop_old_model(self, number: int) -> None:
         if self.config.keep_models == "last" and number:
@@ -231,7 +234,7 @@ def _to_json(rounds: list[dict[str, Any]]) -> str:
 
 
 def _normaliser(scores: PoolScores) -> dict[str, Any] | None:
-    """The sums of Eq. 8 over the pool that this round's model scored, for the export."""
+    """What the terms of Eq. 8 were like over the pool that this round's model scored, for the export."""
     if scores.explanation_scores is None:
         return None
     return asdict(pool_normaliser(scores.explanation_scores, scores.entropy))

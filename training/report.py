@@ -125,8 +125,9 @@ def html_page(curves: Sequence[Curve], picture: bytes) -> str:
 tokens and cost of all its runs together.</p>
 <h2>Runs</h2>
 <p class="note">Selection: how far the explanation score and the entropy spread over the unlabeled pool, in nats, and
-their correlation; the explanation's share of the acquisition score's variance; the share of the chosen texts that
-entropy alone, or chance, would have chosen too.</p>
+their correlation; the explanation's share of the acquisition score's variance, and where the strategy standardises the
+terms of Eq. 8, what that share would have been as in the paper; the share of the chosen texts that entropy alone, or
+chance, would have chosen too.</p>
 {sections}
 </main>
 </body>
@@ -221,6 +222,7 @@ _SELECTION: Columns = {
     "entropy, std": _nested("selection", "entropy", "std"),
     "correlation": _nested("selection", "correlation"),
     "explanation's share": _nested("selection", "explanation_share"),
+    "as in the paper": _nested("selection", "explanation_share_in_paper"),
     "overlap with entropy": _nested("selection", "overlap_with_entropy"),
     "with random": _nested("selection", "overlap_with_random"),
 }

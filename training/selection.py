@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from service.model import scoring
+from service.model.scoring import Acquisition
 from training.strategies.interface import Floats, Indices, PoolScores, highest
 
 
@@ -27,9 +28,12 @@ class Diagnostics:
     n, size: unlabeled texts, and how many of them were chosen.
     explanation_score, entropy: spread of p (Eq. 6) and of c.
     correlation: Pearson's between p and c; None where one of them is constant.
-    explanation_share, entropy_share: part of the acquisition score's variance that each term of Eq. 8 carries, the
+    acquisition: how the strategy combines the terms of Eq. 8 (see scoring.acquisition_terms).
+    explanation_share, entropy_share: part of this acquisition score's variance that each term of Eq. 8 carries, the
         term's covariance with the sum over the sum's variance; they add up to 1, and one of them is negative where
         that term works against the other. None where all scores are equal.
+    explanation_share_in_paper: the explanation_share that the paper's acquisition would have had on these texts; None
+        where the strategy's is the paper's, or all scores are equal.
     overlap_with_entropy: share of the chosen texts that entropy alone would have chosen too, 0 to 1.
     overlap_with_random: the same for a random choice, on average: size / n.
     """
@@ -39,8 +43,10 @@ class Diagnostics:
     explanation_score: Spread
     entropy: Spread
     correlation: float | None
+    acquisition: Acquisition
     explanation_share: float | None
     entropy_share: float | None
+    explanation_share_in_paper: float | None
     overlap_with_entropy: float
     overlap_with_random: float
 
@@ -49,24 +55,30 @@ class Diagnostics:
         return asdict(self)
 
 
-def diagnose(scores: PoolScores, chosen: Indices, lambda_: float = scoring.LAMBDA) -> Diagnostics:
+def diagnose(
+    scores: PoolScores, chosen: Indices, lambda_: float = scoring.LAMBDA, acquisition: Acquisition = "paper"
+) -> Diagnostics:
     """Describe the choice of ``chosen``, indices into the unlabeled pool that the scores describe.
 
-    Raises ValueError where the scores lack the probabilities or the explanation scores.
+    lambda_, acquisition: those of the strategy that chose. Raises ValueError where the scores lack the probabilities or
+    the explanation scores.
     """
     if scores.explanation_scores is None:
         raise ValueError("the diagnostics of a selection need the explanation scores")
     p, c = scores.explanation_scores, scores.entropy
-    terms = scoring.acquisition_terms(p, c, scoring.pool_normaliser(p, c), lambda_)
-    explanation_share, entropy_share = variance_shares(*terms)
+    normaliser = scoring.pool_normaliser(p, c)
+    shares = variance_shares(*scoring.acquisition_terms(p, c, normaliser, lambda_, acquisition))
+    in_paper = variance_shares(*scoring.acquisition_terms(p, c, normaliser, lambda_))
     return Diagnostics(
         n=scores.n,
         size=len(chosen),
         explanation_score=_spread(p),
         entropy=_spread(c),
         correlation=None if _constant(p) or _constant(c) else float(np.corrcoef(p, c)[0, 1]),
-        explanation_share=explanation_share,
-        entropy_share=entropy_share,
+        acquisition=acquisition,
+        explanation_share=shares[0],
+        entropy_share=shares[1],
+        explanation_share_in_paper=None if acquisition == "paper" else in_paper[0],
         overlap_with_entropy=overlap(chosen.tolist(), highest(c, len(chosen)).tolist()),
         overlap_with_random=len(chosen) / scores.n,
     )

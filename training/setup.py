@@ -12,11 +12,12 @@ import torch
 from pydantic import ValidationError
 
 from service.model.errors import InputError
-from service.model.network import load_network
+from service.model.families import load_network
 from service.model.predictor import choose_device
 from service.model.scoring import LAMBDA
 from service.model.task import Task
 from training import backbones
+from training.adaptation import Corpus, adaptation_config, adapted
 from training.config import DataFile, RunConfig
 from training.data import Example, read_examples
 from training.loop import Loop
@@ -33,8 +34,9 @@ class RunOptions:
 
     explanations: a file of recorded ones; llm: a teacher to ask instead; with neither, only strategies that learn
     from labels alone can run. train_on_explanations: None leaves it to the strategy. trainer: TrainerConfig fields
-    that the user sets; the backbone's own settings and the paper's fill the rest. only_explained: keep texts that the
-    teacher cannot explain out of the pool.
+    that the user sets; the backbone's own settings and the paper's fill the rest. adapt: adapt the backbone to the pool
+    before round 0; adapt_corpus, adapt_corpus_task: and to the recorded explanations of another task. only_explained:
+    keep texts that the teacher cannot explain out of the pool.
     """
 
     task: Path
@@ -55,6 +57,9 @@ class RunOptions:
     num_beams: int = 5
     max_new_tokens: int | None = None
     trainer: Mapping[str, Any] = field(default_factory=dict)
+    adapt: bool = False
+    adapt_corpus: Path | None = None
+    adapt_corpus_task: Path | None = None
     warm_start: bool = False
     keep_models: str = "all"
     only_explained: bool = False
@@ -64,7 +69,8 @@ class RunOptions:
 def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple[Loop, list[str]]:
     """A Loop that is ready to run, and notes on what was decided for the user.
 
-    Raises InputError for whatever is wrong with the files and settings, before anything is written.
+    Raises InputError for whatever is wrong with the files and settings, before anything is written but an adapted
+    backbone, which the cache keeps.
     """
     choose_device(options.device)
     task = Task.from_yaml(options.task)
@@ -74,11 +80,23 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
     test, dev = (DataFile.of(path) if path else None for path in (options.test, options.dev))
     splits = read_splits(task, data, test, dev, _covered(options, task))
     notes += splits.notes + _label_notes(splits, task) + _coverage_notes(splits, teacher, options.only_explained)
+    corpus = _corpus(options)
     backbone = backbones.resolve(options.model, cache)
     config = _config(options, task, (data, test, dev), backbone, teacher)
     # Loaded once and let go: a model that does not load or fit the task is found before a teacher is paid.
     with torch.random.fork_rng(devices=[]):
-        load_network(backbone.source, task, config.trainer.pooling)
+        load_network(backbone.source, task, config.trainer.pooling, config.trainer.conditioning)
+    if options.adapt:
+        backbone = adapted(
+            backbone,
+            splits.train,
+            corpus,
+            task=task,
+            config=adaptation_config(config.trainer),
+            device=choose_device(options.device),
+            cache=cache,
+            progress=progress,
+        )
     return Loop(config, task, splits, strategy, teacher, backbone.source, options.output, progress), notes
 
 
@@ -116,9 +134,33 @@ def _config(
         "device": options.device,
     }
     try:
-        return RunConfig.model_validate(settings)
+        config = RunConfig.model_validate(settings)
+        return config.model_copy(update={"adaptation": _adaptation(options, config)})
     except ValidationError as error:
         raise InputError(_first_problem(error)) from None
+
+
+def _adaptation(options: RunOptions, config: RunConfig) -> dict[str, Any] | None:
+    """What config.yaml says of the adaptation."""
+    if not options.adapt:
+        return None
+    corpus, corpus_task = options.adapt_corpus, options.adapt_corpus_task
+    return {
+        **adaptation_config(config.trainer).model_dump(),
+        "corpus": DataFile.of(corpus).model_dump() if corpus else None,
+        "corpus_task": Task.from_yaml(corpus_task).to_dict() if corpus_task else None,
+    }
+
+
+def _corpus(options: RunOptions) -> Corpus | None:
+    """The explanations of another task that the backbone is adapted to, None where only the pool's texts are."""
+    if (options.adapt_corpus is None) != (options.adapt_corpus_task is None):
+        raise InputError("--adapt-corpus FILE and --adapt-corpus-task TASK.yaml go together: the file and its task")
+    if options.adapt_corpus is None or options.adapt_corpus_task is None:
+        return None
+    if not options.adapt:
+        raise InputError("--adapt-corpus is for a run that adapts its backbone; give --adapt too")
+    return Corpus.read(options.adapt_corpus, options.adapt_corpus_task)
 
 
 def read_splits(

@@ -5,23 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from tqdm import tqdm
-from transformers import get_linear_schedule_with_warmup
 
 from service.model import checkpoint
-from service.model.encoding import TextEncoder
+from service.model.encoding import EncodedText, TextEncoder
 from service.model.errors import InputError, XalError
-from service.model.network import Network, Pooling, load_network
+from service.model.families import load_network
+from service.model.network import Conditioning, Network, Pooling
 from service.model.scoring import explanation_score
 from service.model.task import Task
 from training.data import Example
 from training.losses import total_loss
+from training.tuning import PATTERN, tuned
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class TrainerConfig(BaseModel):
@@ -31,6 +36,9 @@ class TrainerConfig(BaseModel):
     head_learning_rate is None. batch_size: texts per optimizer step; micro_batch_size: texts held in memory at once,
     whose gradients add up to the batch's. warmup: share of the steps in which the rate rises. max_gradient_norm: a
     step's gradient is scaled down to it (the paper says nothing of clipping). lambda1, lambda2: Eq. 7.
+    explanation_epochs: the last so many epochs learn explanations too, all of them (as in the paper) if None; a
+    pre-trained language model learns to explain sooner than a new head learns the labels. conditioning: ``label`` where
+    each explanation is given its label. decoder_tuning: see tuning.py. precision: see ``precision``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -46,15 +54,30 @@ class TrainerConfig(BaseModel):
     lambda1: float = Field(0.1, ge=0)
     lambda2: float = Field(0.01, ge=0)
     pooling: Pooling = "cls"
+    explanation_epochs: int | None = Field(None, ge=1)
+    conditioning: Conditioning = "none"
+    decoder_tuning: str = Field("full", pattern=PATTERN)
+    precision: Precision = "auto"
+
+    @property
+    def silent_epochs(self) -> int:
+        """Epochs before the first that learns explanations."""
+        return 0 if self.explanation_epochs is None else max(0, self.epochs - self.explanation_epochs)
 
 
 @dataclass(frozen=True)
 class _TrainingText:
     """One labeled text in tokens. explanations: one per candidate label, the gold label's first; empty without any."""
 
-    ids: tuple[int, ...]
+    text: EncodedText
     label: int
     explanations: list[tuple[int, ...]]
+
+    @property
+    def candidates(self) -> list[int]:
+        """The label that each explanation was written for."""
+        others = [label for label in range(len(self.explanations)) if label != self.label]
+        return [self.label, *others]
 
 
 def fit(
@@ -80,19 +103,20 @@ def fit(
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         if warm_start is None:
-            network, encoder = load_network(source, task, config.pooling)
+            network, encoder = load_network(source, task, config.pooling, config.conditioning)
         else:
             loaded = checkpoint.load(warm_start)
             network, encoder = loaded.network, loaded.encoder
         texts = [_tokens(example, explanations, encoder) for example in examples]
-        _optimise(network.to(device).train(), encoder, texts, config, seed, progress)
+        with tuned(network.to(device).train(), config.decoder_tuning):
+            _optimise(network, encoder, texts, config, seed, progress)
     return network.cpu().eval(), encoder
 
 
 def batch_loss(network: Network, encoder: TextEncoder, batch: Sequence[_TrainingText], config: TrainerConfig) -> Tensor:
     """Eq. 7 over one batch: each text encoded once, for the head and for all of its explanations. -> scalar."""
     device = network.device
-    memory = network.encode(encoder.batch([text.ids for text in batch], device))
+    memory = network.encode(encoder.inputs([text.text for text in batch], device))
     logits = network.classify(memory)  # (batch, C)
     labels = torch.tensor([text.label for text in batch], device=device)
     scores = None
@@ -100,7 +124,8 @@ def batch_loss(network: Network, encoder: TextEncoder, batch: Sequence[_Training
         k = len(batch[0].explanations)
         flat = encoder.batch([tokens for text in batch for tokens in text.explanations], device)  # (batch * k, length)
         owners = torch.arange(len(batch), device=device).repeat_interleave(k)
-        log_probs = network.explanation_log_probs(memory.select(owners), flat)
+        own = torch.tensor([candidate for text in batch for candidate in text.candidates])
+        log_probs = network.explanation_log_probs(memory, flat, owners, own)
         scores = explanation_score(log_probs, flat.mask).view(len(batch), k)
     return total_loss(logits, labels, scores, config.lambda1, config.lambda2)
 
@@ -112,7 +137,7 @@ def accumulate_gradients(
     total = 0.0
     for first in range(0, len(batch), config.micro_batch_size):
         part = batch[first : first + config.micro_batch_size]
-        with _precision(network.device):
+        with precision(network.device, config.precision):
             loss = batch_loss(network, encoder, part, config) * (len(part) / len(batch))
         loss.backward()
         total += loss.item()
@@ -128,13 +153,18 @@ def _optimise(
     progress: bool,
 ) -> None:
     steps = math.ceil(len(texts) / config.batch_size) * config.epochs
+    silent = steps * config.silent_epochs // config.epochs
     optimizer = torch.optim.Adam(_parameter_groups(network, config), fused=True)
-    schedule = get_linear_schedule_with_warmup(optimizer, int(config.warmup * steps), steps)
+    of_decoder = partial(_linear, first=silent, steps=steps, warmup=config.warmup)
+    of_others = partial(_linear, first=0, steps=steps, warmup=config.warmup)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, [of_others, of_decoder, of_others])
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     batches = _epochs(texts, config, seed)
     for step, batch in enumerate(
         tqdm(batches, desc="train", total=steps, unit="step", disable=None if progress else True)
     ):
+        if step < silent:
+            batch = [replace(text, explanations=[]) for text in batch]
         loss = accumulate_gradients(network, encoder, batch, config)
         if not math.isfinite(loss):
             raise XalError(
@@ -147,6 +177,14 @@ def _optimise(
         optimizer.zero_grad(set_to_none=True)
 
 
+def _linear(step: int, *, first: int, steps: int, warmup: float) -> float:
+    """Share of its learning rate that a part has at a step: it rises during the warm-up, then falls to 0 at the end.
+    A part that learns from step ``first`` on has its whole schedule in what is left."""
+    done, total = step - first, steps - first
+    rising = int(warmup * total)
+    return max(0.0, done / rising if done < rising else (total - done) / max(1, total - rising))
+
+
 def _epochs(texts: Sequence[_TrainingText], config: TrainerConfig, seed: int) -> Iterator[list[_TrainingText]]:
     generator = torch.Generator().manual_seed(seed)
     for _ in range(config.epochs):
@@ -156,11 +194,13 @@ def _epochs(texts: Sequence[_TrainingText], config: TrainerConfig, seed: int) ->
 
 
 def _parameter_groups(network: Network, config: TrainerConfig) -> list[dict[str, object]]:
-    """Encoder, head and decoder with their own learning rates; embeddings that both halves share are the encoder's."""
-    encoder = list(network.backbone.get_encoder().parameters())
-    head = list(network.head.parameters())
-    taken = {id(parameter) for parameter in (*encoder, *head)}
-    decoder = [parameter for parameter in network.parameters() if id(parameter) not in taken]
+    """Encoder, head and decoder with their own learning rates; what both halves share is the encoder's."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    of_encoder = {id(parameter) for parameter in network.encoder.parameters()}
+    of_head = {id(parameter) for parameter in network.head.parameters()}
+    encoder = [parameter for parameter in trained if id(parameter) in of_encoder]
+    head = [parameter for parameter in trained if id(parameter) in of_head]
+    decoder = [parameter for parameter in trained if id(parameter) not in of_encoder | of_head]
     return [
         {"params": encoder, "lr": config.learning_rate},
         {"params": decoder, "lr": config.decoder_learning_rate or config.learning_rate},
@@ -174,17 +214,23 @@ def _tokens(
     task = encoder.task
     if example.label is None:
         raise InputError(f"text {example.id!r}: expected a label to train on, found none")
-    ids = encoder.encode_fields(example.fields).ids
+    text = encoder.encode_fields(example.fields)
     label = task.label_ids.index(example.label)
     if explanations is None:
-        return _TrainingText(ids, label, [])
+        return _TrainingText(text, label, [])
     own = explanations[example.id]
     gold_first = sorted(task.label_ids, key=lambda candidate: candidate != example.label)
-    return _TrainingText(ids, label, [encoder.encode_explanation(own[candidate]) for candidate in gold_first])
+    return _TrainingText(text, label, [encoder.encode_explanation(own[candidate]) for candidate in gold_first])
 
 
-def _precision(device: torch.device) -> torch.autocast | nullcontext[None]:
-    """bfloat16 where a GPU computes in it; the weights and the head stay float32."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.autocast("cuda", dtype=torch.bfloat16)
+def precision(device: torch.device, wanted: Precision) -> torch.autocast | nullcontext[None]:
+    """What the forward pass computes in; the weights, the head and the losses stay float32.
+
+    ``auto`` is bfloat16 where the hardware multiplies matrices in it: newer GPUs, and CPUs with AMX, for which torch
+    has no public question. Elsewhere bfloat16 is slower than float32, on some CPUs fifty times.
+    """
+    native = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+    native |= device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if wanted == "bfloat16" or (wanted == "auto" and native):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from service.model.decoding import Decoding
-from service.model.encoding import TextEncoder
+from service.model.encoding import DECODER, TextEncoder
 from service.model.errors import CheckpointError, InputError
-from service.model.network import Network, Pooling, build_network
-from service.model.scoring import Normaliser
+from service.model.families import load_backbone
+from service.model.network import Conditioning, Network, Pooling
+from service.model.scoring import Acquisition, Normaliser
 from service.model.task import Task
 
 FORMAT = 1
@@ -42,6 +42,8 @@ class ModelSettings:
     decoding: Decoding
     normaliser: Normaliser | None
     trained_on_explanations: bool
+    conditioning: Conditioning = "none"
+    acquisition: Acquisition = "paper"
 
     def to_dict(self) -> dict[str, Any]:
         n = self.normaliser
@@ -50,10 +52,14 @@ class ModelSettings:
             "task": self.task.to_dict(),
             "head": {"file": HEAD, "outputs": len(self.task.labels), "labels": list(self.task.label_ids)},
             "pooling": self.pooling,
+            "conditioning": self.conditioning,
             "decoding": asdict(self.decoding),
             "log_z_p": n.log_z_p if n else None,
             "log_z_c": n.log_z_c if n else None,
             "pool_size": n.size if n else None,
+            "std_p": n.std_p if n else None,
+            "std_c": n.std_c if n else None,
+            "acquisition": self.acquisition,
             "trained_on_explanations": self.trained_on_explanations,
         }
 
@@ -65,17 +71,23 @@ class ModelSettings:
             )
         if data["pooling"] not in ("cls", "mean"):
             raise CheckpointError(f"pooling is {data['pooling']!r}; expected cls or mean")
-        normaliser = None
-        if data["log_z_p"] is not None:
-            normaliser = Normaliser(float(data["log_z_p"]), float(data["log_z_c"]), int(data["pool_size"]))
-            if not (math.isfinite(normaliser.log_z_p) and math.isfinite(normaliser.log_z_c)):
-                raise CheckpointError("log_z_p and log_z_c must be finite numbers")
+        conditioning = data.get("conditioning", "none")  # older directories do not say
+        if conditioning not in ("none", "label"):
+            raise CheckpointError(f"conditioning is {conditioning!r}; expected none or label")
+        acquisition = data.get("acquisition", "paper")  # older directories do not say: theirs is the paper's
+        if acquisition not in ("paper", "standardized"):
+            raise CheckpointError(f"acquisition is {acquisition!r}; expected paper or standardized")
+        normaliser = _read_normaliser(data)
+        if acquisition == "standardized" and normaliser is not None and None in (normaliser.std_p, normaliser.std_c):
+            raise CheckpointError("the standardized acquisition needs std_p and std_c of the pool")
         return cls(
             task=Task.from_dict(data["task"]),
             pooling=data["pooling"],
+            conditioning=conditioning,
             decoding=Decoding(**data["decoding"]),
             normaliser=normaliser,
             trained_on_explanations=bool(data["trained_on_explanations"]),
+            acquisition=acquisition,
         )
 
 
@@ -107,7 +119,7 @@ def save(
     """Write a model directory, all of it or nothing; returns its model version. Raises InputError where it exists."""
     with new_directory(directory) as temporary:
         network.backbone.save_pretrained(temporary)
-        encoder.tokenizer.save_pretrained(temporary)
+        encoder.save(temporary)
         save_file(
             {name: value.detach().cpu().contiguous() for name, value in network.head.state_dict().items()},
             temporary / HEAD,
@@ -120,6 +132,7 @@ def resave(source: Path, directory: Path, settings: ModelSettings, provenance: P
     manifest = verify(source)
     with new_directory(directory) as temporary:
         for name in manifest["files"]:
+            (temporary / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source / name, temporary / name)
         return _seal(temporary, settings, provenance)
 
@@ -134,14 +147,10 @@ def load(directory: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoin
     manifest = verify(directory)
     settings = read_settings(directory)
     try:
-        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        encoder = TextEncoder(AutoTokenizer.from_pretrained(directory, **local), settings.task)
-        backbone, report = AutoModelForSeq2SeqLM.from_pretrained(
-            directory, use_safetensors=True, dtype=dtype, output_loading_info=True, **local
-        )
-        if report["missing_keys"]:
-            raise CheckpointError(f"the weights lack {sorted(report['missing_keys'])[0]}")
-        network = build_network(backbone, encoder, settings.pooling)
+        backbone, encoder, family, missing = load_backbone(directory, settings.task, dtype, local_files_only=True)
+        if missing:
+            raise CheckpointError(f"the weights lack {missing[0]}")
+        network = family.build(backbone, encoder, settings.pooling, settings.conditioning)
         network.head.load_state_dict(load_file(directory / HEAD))
     except (InputError, OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         reason = " ".join(str(error).split())
@@ -177,10 +186,11 @@ def verify(directory: str | Path) -> dict[str, Any]:
                 f"{directory}: {name} is damaged or altered: expected SHA-256 {expected[:12]}…, found {found[:12]}…; "
                 f"copy it again or {MAKE_ONE}"
             )
-    for path in directory.iterdir():
+    folders = {Path(name).parent.as_posix() for name in files}
+    for name in _names(directory):
         # A stray file could change what transformers loads (adapters, pickles); dot files are other programs' litter.
-        if path.name not in files and path.name not in (MANIFEST, CARD) and not path.name.startswith("."):
-            raise CheckpointError(f"{directory}: {path.name} is not in {MANIFEST}; remove it or {MAKE_ONE}")
+        if name not in {*files, *folders, MANIFEST, CARD} and not Path(name).name.startswith("."):
+            raise CheckpointError(f"{directory}: {name} is not in {MANIFEST}; remove it or {MAKE_ONE}")
     manifest: dict[str, Any] = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
     if manifest.get("model_version") != _version(files):
         raise CheckpointError(
@@ -217,6 +227,19 @@ def new_directory(directory: Path) -> Iterator[Path]:
         raise
 
 
+def _read_normaliser(data: Mapping[str, Any]) -> Normaliser | None:
+    """What xal.json says of the pool, nothing where there was none; older directories do not know the terms' spread."""
+    if data["log_z_p"] is None:
+        return None
+    log_z_p, log_z_c = float(data["log_z_p"]), float(data["log_z_c"])
+    if not (math.isfinite(log_z_p) and math.isfinite(log_z_c)):
+        raise CheckpointError("log_z_p and log_z_c must be finite numbers")
+    std_p, std_c = (None if data.get(name) is None else float(data[name]) for name in ("std_p", "std_c"))
+    if any(std is not None and not 0 <= std < math.inf for std in (std_p, std_c)):
+        raise CheckpointError("std_p and std_c must be finite numbers, 0 or more")
+    return Normaliser(log_z_p, log_z_c, int(data["pool_size"]), std_p, std_c)
+
+
 def _listed_files(directory: Path) -> dict[str, str]:
     """File name -> SHA-256, from the manifest."""
     if not directory.is_dir():
@@ -238,9 +261,9 @@ def _listed_files(directory: Path) -> dict[str, str]:
         raise CheckpointError(
             f"{directory}: {MANIFEST} says format {found!r}, but this version of xal reads format {FORMAT}; {MAKE_ONE}"
         )
-    if unsafe := [name for name in files if Path(name).name != name]:
+    if unsafe := [name for name in files if name not in (Path(name).name, f"{DECODER}/{Path(name).name}")]:
         raise CheckpointError(
-            f"{directory}: {MANIFEST} names {unsafe[0]!r}, which is not a plain file name; {MAKE_ONE}"
+            f"{directory}: {MANIFEST} names {unsafe[0]!r}, which is no file of a model directory; {MAKE_ONE}"
         )
     if unlisted := [name for name in (SETTINGS, "config.json", HEAD) if name not in files]:
         raise CheckpointError(f"{directory}: {MANIFEST} does not list {', '.join(unlisted)}; {MAKE_ONE}")
@@ -250,7 +273,7 @@ def _listed_files(directory: Path) -> dict[str, str]:
 def _seal(directory: Path, settings: ModelSettings, provenance: Provenance) -> str:
     """Write xal.json, the manifest and the model card around the weights; returns the model version."""
     write_json(directory / SETTINGS, settings.to_dict())
-    names = sorted(path.name for path in directory.iterdir() if path.name not in (MANIFEST, CARD))
+    names = sorted(name for name in _names(directory) if name not in (MANIFEST, CARD) and (directory / name).is_file())
     files = {name: {"sha256": sha256(directory / name), "bytes": (directory / name).stat().st_size} for name in names}
     for name in names:
         (directory / name).chmod(0o644)  # safetensors lets only its writer read; a service may be another user
@@ -259,6 +282,12 @@ def _seal(directory: Path, settings: ModelSettings, provenance: Provenance) -> s
     write_json(directory / MANIFEST, manifest)
     (directory / CARD).write_text(model_card(settings, manifest), encoding="utf-8")
     return version
+
+
+def _names(directory: Path) -> list[str]:
+    """Everything in a model directory and in the folder of its decoder's tokenizer, as names relative to it."""
+    paths = [*directory.iterdir(), *(directory / DECODER).glob("*")]
+    return [path.relative_to(directory).as_posix() for path in paths]
 
 
 def _version(files: Mapping[str, str]) -> str:
@@ -270,6 +299,12 @@ def write_json(path: Path, data: Any) -> None:
     path.write_text(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
+_ACQUISITIONS: dict[Acquisition, str] = {
+    "paper": "`paper`, Eq. 8 as it stands",
+    "standardized": "`standardized`, Eq. 8 with zero mean and unit variance for each term (so it may be negative)",
+}
+
+
 def model_card(settings: ModelSettings, manifest: Mapping[str, Any]) -> str:
     """The model directory's README: what it is, how good it was, where it comes from, how to use it."""
     task = settings.task
@@ -278,17 +313,22 @@ def model_card(settings: ModelSettings, manifest: Mapping[str, Any]) -> str:
         if settings.trained_on_explanations
         else "It was trained WITHOUT explanations: its labels are meaningful, its explanations and scores are not."
     )
+    given = "the predicted label" if settings.conditioning == "label" else "the text alone"
+    n = settings.normaliser
+    pool = f", over a pool of {n.size} texts" if n else ", over each request by itself, as no pool is known"
     return (
         f"# {task.name}, version {manifest['model_version']}\n\n"
         f"A classifier with explanations (explainable active learning, arXiv 2310.05502). {explanations}\n\n"
         f"- labels: {', '.join(task.label_ids)}\n- fields: {', '.join(task.fields)}\n"
         f"- input: at most {task.max_input_tokens} tokens, pooling `{settings.pooling}`\n"
-        f"- explanations: beam search with {settings.decoding.num_beams} beams, "
-        f"at most {settings.decoding.max_new_tokens} tokens\n\n"
+        f"- explanations: given {given}, beam search with {settings.decoding.num_beams} beams, "
+        f"at most {settings.decoding.max_new_tokens} tokens\n- acquisition score: {_ACQUISITIONS[settings.acquisition]}"
+        f"{pool}\n\n"
         f"## Metrics\n\n| metric | value |\n|---|---|\n{_table_rows(manifest['metrics'])}\n"
         f"## Lineage\n\n| what | value |\n|---|---|\n{_table_rows(manifest['lineage'])}\n"
         "## Use\n\n```\nxal serve --model DIR\nxal score --model DIR --input FILE --output FILE\n```\n\n"
-        "The weights load with transformers' `AutoModelForSeq2SeqLM`; the classification head is `head.safetensors`.\n"
+        "The weights load with the class that `config.json` names, one of transformers' or "
+        "`service.model.composed.ComposedModel`; the classification head is `head.safetensors`.\n"
     )
 
 

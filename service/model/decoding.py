@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers.modeling_outputs import BaseModelOutput
 
 from service.model.encoding import batches_by_length, pad
 from service.model.network import Memory, Network
@@ -38,38 +37,47 @@ class Hypotheses:
     scores: list[float]
 
 
-def beam_search(network: Network, memory: Memory, decoding: Decoding) -> Hypotheses:
+def beam_search(
+    network: Network, memory: Memory, decoding: Decoding, labels: Sequence[int] | None = None
+) -> Hypotheses:
     """Top-1 hypotheses by beam search over a memory, scored by Eq. 6 from their tokens' log-probabilities.
 
-    The search ranks hypotheses by summed log-probability over length (length_penalty 1) and stops as soon as it has
-    ``num_beams`` finished ones. Its own ``sequences_scores`` are not used: what length they divide by has differed
-    between versions of transformers.
+    labels: the label that each text's explanation is given, where the network is conditioned on labels. The search's
+    own scores are not used: what length ``generate`` divides by has differed between versions of transformers.
     """
-    sequences = network.backbone.generate(
-        encoder_outputs=BaseModelOutput(last_hidden_state=memory.states),
-        attention_mask=memory.mask.long(),
-        num_beams=decoding.num_beams,
-        max_new_tokens=decoding.max_new_tokens,
-        early_stopping=decoding.num_beams > 1,
-        length_penalty=1.0,
-        do_sample=False,
-    )  # (batch, 1 + length), the start token first
-    tokens = [_until_end(row, network.eos_id) for row in sequences[:, 1:].tolist()]
-    return Hypotheses(tokens, score_explanations(network, memory, range(len(tokens)), tokens))
+    memory = network.remember(memory)
+    given = None if labels is None else torch.tensor(labels)
+    by_cue: dict[tuple[int, ...], list[int]] = {}  # one search for each cue, as all rows of a search begin alike
+    for row, cue in enumerate(network.cues_of(given, len(memory.mask))):
+        by_cue.setdefault(cue, []).append(row)
+    tokens: list[list[int]] = [[]] * len(memory.mask)
+    for cue, rows in by_cue.items():
+        part = memory if len(by_cue) == 1 else memory.select(torch.tensor(rows, device=network.device))
+        found = network.search(part, cue, decoding.num_beams, decoding.max_new_tokens)
+        for row, ids in zip(rows, found, strict=True):
+            tokens[row] = _until_end(ids, network.eos_id)
+    return Hypotheses(tokens, score_explanations(network, memory, range(len(tokens)), tokens, labels))
 
 
 def score_explanations(
-    network: Network, memory: Memory, owners: Sequence[int], explanations: Sequence[Sequence[int]]
+    network: Network,
+    memory: Memory,
+    owners: Sequence[int],
+    explanations: Sequence[Sequence[int]],
+    labels: Sequence[int] | None = None,
 ) -> list[float]:
     """Eq. 6 of each explanation under the memory of the text that it is about.
 
-    owners: for each explanation, its text's row in the memory. explanations: token ids, end-of-sequence last.
+    owners: for each explanation, its text's row in the memory. explanations: token ids, end-of-sequence last. labels:
+    the label that each explanation is given, where the network is conditioned on labels.
     """
+    memory = network.remember(memory) if explanations else memory
     scores = [0.0] * len(explanations)
     for group in batches_by_length([len(tokens) for tokens in explanations], SCORED_TOKENS):
         batch = pad([explanations[index] for index in group], network.pad_id, network.device)
         rows = torch.tensor([owners[index] for index in group], device=network.device)
-        log_probs = network.explanation_log_probs(memory.select(rows), batch)
+        given = None if labels is None else torch.tensor([labels[index] for index in group])
+        log_probs = network.explanation_log_probs(memory, batch, rows, given)
         for index, score in zip(group, explanation_score(log_probs, batch.mask).tolist(), strict=True):
             scores[index] = score
     return scores

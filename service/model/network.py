@@ -1,27 +1,26 @@
-"""The network: a pre-trained encoder-decoder with a classification head on its encoder (Eq. 1, 2 of arXiv 2310.05502).
+"""The network: a pre-trained encoder and decoder with a classification head (Eq. 1, 2 of arXiv 2310.05502).
 
-One interface for every backbone: token batch -> Memory (encoder states and h_0), computed once per text; class logits,
-explanation log-probabilities and beam search all read that memory.
+One interface for every family of backbones (families.py lists them): token batch -> Memory, computed once per text;
+class logits, explanation log-probabilities and beam search all read that memory.
 """
 
 from __future__ import annotations
 
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
+from transformers import PreTrainedModel
 
-from service.model.encoding import TextEncoder, TokenBatch
+from service.model.encoding import TokenBatch, pad
 from service.model.errors import InputError
-from service.model.scoring import token_log_probs
-from service.model.task import Task
 
 Pooling = Literal["cls", "mean"]
+Conditioning = Literal["none", "label"]
 
 
 @dataclass(frozen=True)
@@ -41,21 +40,48 @@ class Memory:
         return Memory(self.states.index_select(0, rows), self.mask.index_select(0, rows), self.h0.index_select(0, rows))
 
 
-class Network(nn.Module):
+@dataclass(frozen=True)
+class Branches:
+    """Explanations as the decoder reads and predicts them: each behind its cue, right-padded.
+
+    ids: (n, width), what is read. targets: (n, width), the next token of each. mask: (n, width) bool, true where a
+    token is read. first: (n,), the place whose target is the explanation's first token.
+    """
+
+    ids: Tensor
+    targets: Tensor
+    mask: Tensor
+    first: Tensor
+
+    def explanations(self, log_probs: Tensor, length: int) -> Tensor:
+        """Of what was found for all targets, the explanations' part. (n, width) -> (n, length)."""
+        places = self.first.unsqueeze(1) + torch.arange(length, device=self.first.device)
+        return log_probs.gather(1, places.clamp(max=log_probs.shape[1] - 1))  # beyond the end nothing means anything
+
+
+class Network(nn.Module, ABC):
     """Encoder, head of exactly C outputs, decoder.
 
-    backbone: any transformers encoder-decoder for generation. n_labels: C. pooling: what h_0 is (see Memory).
-    start_id: the decoder's first input token, never scored; eos_id, pad_id: as TextEncoder has them.
+    backbone: the pre-trained weights. pooling: what h_0 is (see Memory). cues: what the decoder reads right before an
+    explanation, never scored: one cue for all, or one for each label, in the task's order, where explanations are
+    given a label. eos_id: ends every explanation. pad_id: any id, always hidden by a mask.
     """
 
     def __init__(
-        self, backbone: PreTrainedModel, n_labels: int, pooling: Pooling, start_id: int, eos_id: int, pad_id: int
+        self,
+        backbone: PreTrainedModel,
+        n_labels: int,
+        pooling: Pooling,
+        cues: Sequence[Sequence[int]],
+        eos_id: int,
+        pad_id: int,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.pooling: Pooling = pooling
-        self.start_id, self.eos_id, self.pad_id = start_id, eos_id, pad_id
-        self.head = nn.Linear(hidden_size(backbone), n_labels)
+        self.cues = tuple(tuple(cue) for cue in cues)
+        self.eos_id, self.pad_id = eos_id, pad_id
+        self.head = nn.Linear(self.hidden_size, n_labels)
         # Small and zero: an untrained head says "no idea", not something at random.
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
@@ -65,21 +91,38 @@ class Network(nn.Module):
         return self.head.weight.device
 
     @property
+    def conditioning(self) -> Conditioning:
+        """Whether explanations are given a label (``label``) or none."""
+        return "label" if len(self.cues) > 1 else "none"
+
+    @property
+    @abstractmethod
+    def hidden_size(self) -> int:
+        """Width of the encoder's states."""
+
+    @property
+    @abstractmethod
+    def encoder(self) -> nn.Module:
+        """The part that makes the states."""
+
+    @property
+    @abstractmethod
+    def decoder(self) -> nn.Module:
+        """The part that writes; its layers are what ``decoder_tuning`` speaks of."""
+
+    @property
+    def encoder_is_apart(self) -> bool:
+        """Whether encoder and decoder are different modules; a prefix-LM is both in one."""
+        return all(module is not self.encoder for module in self.decoder.modules())
+
+    @property
+    @abstractmethod
     def decoder_positions(self) -> int | None:
         """The longest explanation in tokens, None where it has no end; one token more could bring a GPU down."""
-        return positions(getattr(self.backbone.config, "decoder", self.backbone.config))
 
+    @abstractmethod
     def encode(self, batch: TokenBatch) -> Memory:
         """Run the encoder once. batch: (batch, source) -> Memory."""
-        states = self.backbone.get_encoder()(
-            input_ids=batch.ids, attention_mask=batch.mask.long(), return_dict=True
-        ).last_hidden_state  # (batch, source, hidden)
-        if self.pooling == "cls":
-            h0 = states[:, 0].float()
-        else:
-            weights = batch.mask.unsqueeze(-1).float()  # (batch, source, 1)
-            h0 = (states.float() * weights).sum(dim=1) / weights.sum(dim=1)
-        return Memory(states, batch.mask, h0)
 
     def classify(self, memory: Memory) -> Tensor:
         """Class logits W h_0 + b, whose softmax is Eq. 2; always float32. -> (batch, C)."""
@@ -87,79 +130,67 @@ class Network(nn.Module):
             logits: Tensor = self.head(memory.h0)
         return logits
 
-    def explanation_log_probs(self, memory: Memory, explanations: TokenBatch) -> Tensor:
+    def remember(self, memory: Memory) -> Memory:
+        """The memory with all in it that explanations of a text can share; call it once, before several of them."""
+        return memory
+
+    @abstractmethod
+    def explanation_log_probs(
+        self, memory: Memory, explanations: TokenBatch, owners: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
         """log P(e_t | x, e_<t) of given explanations under teacher forcing.
 
-        memory and explanations have a row per explanation (``memory.select`` repeats texts). -> (n, length) float32;
-        entries where ``explanations.mask`` is false mean nothing.
+        owners: (n,), for each explanation its text's row in the memory, ascending where the memory has not been through
+        ``remember``; None where there is one explanation per text. labels: (n,), the label that each is given, where
+        the network is conditioned on labels.
+        -> (n, length) float32; entries where ``explanations.mask`` is false mean nothing.
         """
-        start = torch.full_like(explanations.ids[:, :1], self.start_id)
-        logits = self.backbone(
-            encoder_outputs=BaseModelOutput(last_hidden_state=memory.states),
-            attention_mask=memory.mask.long(),
-            decoder_input_ids=torch.cat([start, explanations.ids[:, :-1]], dim=1),
-            # All ones: padding stands last, where a causal decoder cannot see it. Without it T5Gemma hides every token
-            # equal to the padding, which beam search does not.
-            decoder_attention_mask=torch.ones_like(explanations.ids),
-            use_cache=False,
-            return_dict=True,
-        ).logits  # (n, length, vocab)
-        return token_log_probs(logits, explanations.ids)
+
+    @abstractmethod
+    def search(self, memory: Memory, cue: Sequence[int], num_beams: int, max_new_tokens: int) -> list[list[int]]:
+        """Beam search's top-1 hypothesis of each text, all behind one cue; ids behind the end-of-sequence may follow.
+
+        Hypotheses are ranked by summed log-probability over length, and the search stops as soon as it has
+        ``num_beams`` finished ones.
+        """
+
+    def with_cues(self, cues: Sequence[Sequence[int]]) -> Self:
+        """This very network, all its weights shared, behind other cues."""
+        other = copy.copy(self)
+        other.cues = tuple(tuple(cue) for cue in cues)
+        return other
+
+    def cues_of(self, labels: Tensor | None, n: int) -> list[tuple[int, ...]]:
+        """The cue of each of n explanations. Raises ValueError where a label is needed and none is given."""
+        if self.conditioning == "none":
+            return [self.cues[0]] * n
+        if labels is None:
+            raise ValueError("this network's explanations are given a label; name one for each explanation")
+        return [self.cues[label] for label in labels.tolist()]
+
+    def branches(self, explanations: TokenBatch, labels: Tensor | None) -> Branches:
+        """Explanations behind their cues, as the decoder reads them."""
+        cues = self.cues_of(labels, len(explanations.ids))
+        lengths = explanations.mask.sum(dim=1).tolist()
+        rows = [
+            (*cue, *ids[:length]) for cue, ids, length in zip(cues, explanations.ids.tolist(), lengths, strict=True)
+        ]
+        whole = pad(rows, self.pad_id, self.device)  # (n, width + 1)
+        first = torch.tensor([len(cue) - 1 for cue in cues], device=self.device)
+        return Branches(whole.ids[:, :-1], whole.ids[:, 1:], whole.mask[:, 1:], first)
 
 
-def hidden_size(backbone: PreTrainedModel) -> int:
-    """Width of the encoder's states; composed models and T5Gemma keep it in a configuration of the encoder's own."""
-    config: Any = getattr(backbone.config, "encoder", None) or backbone.config
-    config = getattr(config, "text_config", None) or config
-    return int(config.hidden_size)
+def pool(states: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
+    """h_0 of Eq. 1. states: (batch, source, hidden), mask: (batch, source) -> (batch, hidden) float32."""
+    if pooling == "cls":
+        return states[:, 0].float()
+    weights = mask.unsqueeze(-1).float()  # (batch, source, 1)
+    return (states.float() * weights).sum(dim=1) / weights.sum(dim=1)
 
 
-def load_network(source: str | Path, task: Task, pooling: Pooling) -> tuple[Network, TextEncoder]:
-    """A network over the pre-trained weights of ``source`` (hub id or directory), its head new.
-
-    New parameters (the head, an added [CLS]) are drawn from torch's global generator: fork and seed it around the
-    call. Raises InputError where the source is no encoder-decoder or cannot be loaded.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
-        backbone = AutoModelForSeq2SeqLM.from_pretrained(
-            str(source), use_safetensors=True, trust_remote_code=False, dtype=torch.float32
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"model {source}: expected a transformers encoder-decoder with safetensors weights, as a hub id or a "
-            f"directory; loading it failed: {reason}"
-        ) from None
-    encoder = TextEncoder(tokenizer, task)
-    if len(tokenizer) > backbone.get_input_embeddings().num_embeddings:
-        backbone.resize_token_embeddings(len(tokenizer))
-    return build_network(backbone, encoder, pooling), encoder
-
-
-def build_network(backbone: PreTrainedModel, encoder: TextEncoder, pooling: Pooling) -> Network:
-    """Put a new head on a backbone whose tokenizer is the encoder's; raises InputError where lengths cannot fit."""
-    task = encoder.task
-    network = Network(backbone, len(task.labels), pooling, _start_id(backbone, encoder), encoder.eos_id, encoder.pad_id)
-    encoder_positions = positions(getattr(backbone.config, "encoder", backbone.config))
-    check_length("max_input_tokens", task.max_input_tokens, encoder_positions)
-    check_length("max_explanation_tokens", task.max_explanation_tokens, network.decoder_positions)
-    # generate() fills what a call leaves open from here: a checkpoint's own settings (BART forces tokens and forbids
-    # repeated n-grams) would make the hypothesis something else than the model's most probable explanation.
-    backbone.generation_config = GenerationConfig(
-        decoder_start_token_id=network.start_id, eos_token_id=encoder.eos_id, pad_token_id=encoder.pad_id
-    )
-    return network
-
-
-def _start_id(backbone: PreTrainedModel, encoder: TextEncoder) -> int:
-    """The decoder's first input token: what the checkpoint names, else [CLS], with which BERT begins."""
-    named = (
-        getattr(backbone.config, "decoder_start_token_id", None),
-        getattr(backbone.generation_config, "decoder_start_token_id", None),
-        getattr(backbone.generation_config, "bos_token_id", None),
-    )
-    return int(next((candidate for candidate in named if candidate is not None), encoder.cls_id))
+def width(config: Any) -> int:
+    """Width of a half's states; T5Gemma and multimodal models keep it in a configuration of the text's own."""
+    return int((getattr(config, "text_config", None) or config).hidden_size)
 
 
 def positions(config: Any) -> int | None:

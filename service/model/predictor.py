@@ -41,7 +41,8 @@ class Prediction:
     probabilities: label id -> P(y|x), Eq. 2, adding up to 1. entropy: of these, in nats, 0 to log C. truncated: the
     text was longer than the encoder reads. h0: (hidden,) float32, the text's vector. explanation: the top-1
     hypothesis of beam search, and explanation_score its Eq. 6 (at most 0), None unless asked for. candidate_scores:
-    Eq. 6 of each of the item's candidates, in their order.
+    Eq. 6 of each of the item's candidates, in their order. Of a model that is conditioned on labels, all three are
+    given the predicted label.
     """
 
     label: str
@@ -75,6 +76,7 @@ class Predictor:
         self.task = model.settings.task
         self.decoding = model.settings.decoding
         self.normaliser: Normaliser | None = model.settings.normaliser
+        self.acquisition = model.settings.acquisition
         self.trained_on_explanations = model.settings.trained_on_explanations
         self.manifest: dict[str, Any] = model.manifest
         self.model_version = model.model_version
@@ -130,7 +132,8 @@ class Predictor:
                 outcomes[place] = error
         # Each beam holds keys and values for all that it has written: many beams or long explanations, fewer texts.
         written = decoding.num_beams * decoding.max_new_tokens if decoding else 0
-        for group in batches_by_length([len(entry.text.ids) + written for entry in encoded], BATCH_TOKENS):
+        lengths = [len(entry.text.ids) + len(entry.text.decoder_ids) + written for entry in encoded]
+        for group in batches_by_length(lengths, BATCH_TOKENS):
             batch = [encoded[index] for index in group]
             for entry, outcome in zip(batch, self._answer(batch, decoding), strict=True):
                 outcomes[entry.place] = outcome
@@ -152,7 +155,7 @@ class Predictor:
         return self._answer(batch[:middle], decoding) + self._answer(batch[middle:], decoding)
 
     def _run(self, batch: list[_Encoded], decoding: Decoding | None) -> list[Outcome]:
-        memory = self.network.encode(self.encoder.batch([entry.text.ids for entry in batch], self.device))
+        memory = self.network.encode(self.encoder.inputs([entry.text for entry in batch], self.device))
         # float64 from here on: the probabilities of a text then add up to 1 to the last printed digit.
         probabilities = torch.softmax(self.network.classify(memory).double(), dim=-1).cpu().numpy()  # (batch, C)
         entropies = entropy(probabilities)
@@ -161,10 +164,13 @@ class Predictor:
         scores: list[float | None] = [None] * len(batch)
         candidate_scores: list[tuple[float, ...]] = [()] * len(batch)
         if decoding is not None:
-            hypotheses = beam_search(self.network, memory, decoding)
+            memory = self.network.remember(memory)  # for the search and the candidates
+            # Where explanations are given a label, all of a text's are given the one that is predicted.
+            predicted = probabilities.argmax(axis=1).tolist()
+            hypotheses = beam_search(self.network, memory, decoding, predicted)
             texts = [self.encoder.decode(tokens) for tokens in hypotheses.tokens]
             scores = list(hypotheses.scores)
-            candidate_scores = self._score_candidates(memory, [entry.candidates for entry in batch])
+            candidate_scores = self._score_candidates(memory, [entry.candidates for entry in batch], predicted)
         outcomes: list[Outcome] = []
         for row, entry in enumerate(batch):
             numbers = (*probabilities[row], scores[row] or 0.0, *candidate_scores[row])
@@ -185,10 +191,13 @@ class Predictor:
             )
         return outcomes
 
-    def _score_candidates(self, memory: Memory, candidates: list[list[tuple[int, ...]]]) -> list[tuple[float, ...]]:
+    def _score_candidates(
+        self, memory: Memory, candidates: list[list[tuple[int, ...]]], predicted: list[int]
+    ) -> list[tuple[float, ...]]:
         """Eq. 6 of every text's candidates, under the memory that the text already has."""
         owners = [row for row, own in enumerate(candidates) for _ in own]
-        scores = score_explanations(self.network, memory, owners, [tokens for own in candidates for tokens in own])
+        flat = [tokens for own in candidates for tokens in own]
+        scores = score_explanations(self.network, memory, owners, flat, [predicted[row] for row in owners])
         ends = np.cumsum([0, *(len(own) for own in candidates)])
         return [tuple(scores[first:last]) for first, last in pairwise(ends)]
 

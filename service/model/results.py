@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from service.model.errors import ItemError
 from service.model.predictor import Outcome
-from service.model.scoring import Normaliser, acquisition_score, pool_normaliser, ranks
+from service.model.scoring import Acquisition, Normaliser, acquisition_score, pool_normaliser, ranks
 
 Normalisation = Literal["pool", "request"]
 
@@ -34,13 +34,17 @@ def result_row(id: str, outcome: Outcome, *, with_candidates: bool = False) -> d
 
 
 def add_acquisition(
-    rows: list[dict[str, Any]], lambda_: float, normalisation: Normalisation, normaliser: Normaliser | None
+    rows: list[dict[str, Any]],
+    lambda_: float,
+    normalisation: Normalisation,
+    normaliser: Normaliser | None,
+    acquisition: Acquisition = "paper",
 ) -> None:
     """Add acquisition_score (Eq. 8) and rank (1 = ask first) to the rows, in place; rows with an error are passed over.
 
-    normalisation: ``pool`` divides by the sums of the pool that the model was exported with (normaliser), so that
-    scores of different requests compare; ``request`` by the sums over these rows. Raises ValueError for ``pool``
-    without a normaliser.
+    normalisation: ``pool`` by the sums, means and spreads of the pool that the model was exported with (normaliser),
+    so that scores of different requests compare; ``request`` by those of these rows. acquisition: the model's. Raises
+    ValueError for ``pool`` without a normaliser.
     """
     answered = [row for row in rows if "error" not in row]
     p = [row["explanation_score"] for row in answered]
@@ -49,7 +53,7 @@ def add_acquisition(
         normaliser = pool_normaliser(p, c)
     if normaliser is None:
         raise ValueError("normalisation over the pool needs a model that was exported with a pool's sums")
-    scores = acquisition_score(p, c, normaliser, lambda_)
+    scores = acquisition_score(p, c, normaliser, lambda_, acquisition)
     for row, score, rank in zip(answered, scores.tolist(), ranks(scores).tolist(), strict=True):
         row["acquisition_score"] = score
         row["rank"] = rank

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,19 +12,27 @@ from torch import Tensor
 
 Floats = NDArray[np.float64]
 
+Acquisition = Literal["paper", "standardized"]  # how the terms of Eq. 8 enter its sum, see acquisition_terms
+
 LAMBDA = 0.5  # the paper's weight of the explanation score against the entropy
+CONSTANT = 1e-6  # a term that varies by less, in units of its mean, varies by the rounding of float32 alone
 
 
 @dataclass(frozen=True)
 class Normaliser:
-    """The two sums of Eq. 8 over one unlabeled pool, as logarithms, and that pool's size.
+    """What the terms of Eq. 8 were like over one unlabeled pool.
 
     Scores normalised by the same Normaliser can be compared with each other, whenever they were computed.
+    log_z_p, log_z_c: the two sums, as logarithms. size: texts in the pool, so that 1/size is the mean of each term.
+    std_p, std_c: standard deviation of exp(-p_i)/Z_p and of exp(c_i)/Z_c, 0 where the term is the same for all texts;
+    None where nobody took it down: then only the paper's acquisition can be computed.
     """
 
     log_z_p: float
     log_z_c: float
     size: int
+    std_p: float | None = None
+    std_c: float | None = None
 
 
 def entropy(probabilities: ArrayLike) -> Floats:
@@ -55,32 +64,61 @@ def log_normaliser(values: ArrayLike) -> float:
 
 
 def pool_normaliser(explanation_scores: ArrayLike, entropies: ArrayLike) -> Normaliser:
-    """Z_p and Z_c of Eq. 8 over one unlabeled pool. (N,), (N,) -> Normaliser."""
+    """Z_p and Z_c of Eq. 8 over one unlabeled pool, and the spread of its terms. (N,), (N,) -> Normaliser."""
     p = np.asarray(explanation_scores, dtype=np.float64)
-    return Normaliser(log_normaliser(-p), log_normaliser(entropies), int(p.size))
+    c = np.asarray(entropies, dtype=np.float64)
+    log_z_p, log_z_c = log_normaliser(-p), log_normaliser(c)
+    return Normaliser(log_z_p, log_z_c, p.size, _spread(np.exp(-p - log_z_p)), _spread(np.exp(c - log_z_c)))
+
+
+def standardised(term: ArrayLike, size: int, std: float) -> Floats:
+    """Zero mean and unit variance over the pool for a term of Eq. 8; 0 where it is the same for the whole pool.
+
+    term: exp(-p_i)/Z_p or exp(c_i)/Z_c, (N,), of texts of the pool or others. size, std: the pool's. -> (N,).
+    """
+    term = np.asarray(term, dtype=np.float64)
+    return (term - 1 / size) / std if std > 0 else np.zeros_like(term)
 
 
 def acquisition_terms(
-    explanation_scores: ArrayLike, entropies: ArrayLike, normaliser: Normaliser, lambda_: float = LAMBDA
+    explanation_scores: ArrayLike,
+    entropies: ArrayLike,
+    normaliser: Normaliser,
+    lambda_: float = LAMBDA,
+    acquisition: Acquisition = "paper",
 ) -> tuple[Floats, Floats]:
-    """The two weighted terms of Eq. 8, explanation term first. (N,), (N,) -> (N,), (N,), both positive."""
-    p = np.asarray(explanation_scores, dtype=np.float64)
-    c = np.asarray(entropies, dtype=np.float64)
-    explanation_term = lambda_ / (1 + lambda_) * np.exp(-p - normaliser.log_z_p)
-    entropy_term = 1 / (1 + lambda_) * np.exp(c - normaliser.log_z_c)
-    return explanation_term, entropy_term
+    """The two weighted terms of Eq. 8, explanation term first. (N,), (N,) -> (N,), (N,).
+
+    acquisition: ``paper`` sums the terms as they are, parts of the pool's sums, so that the one which varies more over
+    the pool decides more than its weight says; ``standardized`` gives each zero mean and unit variance over the pool
+    first, so that lambda is the weight of the one against the other. Raises ValueError for
+    ``standardized`` where the normaliser does not know the spread.
+    """
+    explanation_term = np.exp(-np.asarray(explanation_scores, dtype=np.float64) - normaliser.log_z_p)
+    entropy_term = np.exp(np.asarray(entropies, dtype=np.float64) - normaliser.log_z_c)
+    if acquisition == "standardized":
+        if normaliser.std_p is None or normaliser.std_c is None:
+            raise ValueError("the standardized acquisition needs a normaliser that knows std_p and std_c")
+        explanation_term = standardised(explanation_term, normaliser.size, normaliser.std_p)
+        entropy_term = standardised(entropy_term, normaliser.size, normaliser.std_c)
+    return lambda_ / (1 + lambda_) * explanation_term, 1 / (1 + lambda_) * entropy_term
 
 
 def acquisition_score(
-    explanation_scores: ArrayLike, entropies: ArrayLike, normaliser: Normaliser, lambda_: float = LAMBDA
+    explanation_scores: ArrayLike,
+    entropies: ArrayLike,
+    normaliser: Normaliser,
+    lambda_: float = LAMBDA,
+    acquisition: Acquisition = "paper",
 ) -> Floats:
     """Eq. 8: s_i = lambda/(1+lambda) exp(-p_i)/Z_p + 1/(1+lambda) exp(c_i)/Z_c; higher = ask for this one first.
 
     explanation_scores: p_i, Eq. 6 of the top-1 hypothesis, (N,). entropies: c_i in nats, (N,). lambda_: >= 0.
-    Returns (N,); over the very pool that made the normaliser the scores add up to 1.
+    acquisition: see acquisition_terms. Returns (N,); over the very pool that made the normaliser the scores add up to
+    1 as in the paper, to 0 standardized.
     """
-    explanation_term, entropy_term = acquisition_terms(explanation_scores, entropies, normaliser, lambda_)
-    return explanation_term + entropy_term
+    terms = acquisition_terms(explanation_scores, entropies, normaliser, lambda_, acquisition)
+    return terms[0] + terms[1]
 
 
 def order(scores: ArrayLike) -> NDArray[np.int64]:
@@ -100,3 +138,9 @@ def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
     """log P(e_t | x, e_<t) of the given tokens, in float32. (n, length, vocab), (n, length) -> (n, length)."""
     chosen = logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).float()
     return chosen - torch.logsumexp(logits.float(), dim=-1)
+
+
+def _spread(term: Floats) -> float:
+    """Standard deviation of a term of Eq. 8 over its pool, where it adds up to 1; 0 if that is nothing but rounding."""
+    std = float(term.std()) if term.size else 0.0
+    return std if std * term.size > CONSTANT else 0.0

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from scipy.stats import zscore
 
+from service.model import checkpoint
+from service.model.checkpoint import Provenance, read_settings
 from service.model.predictor import Item, Prediction, Predictor
+from service.model.scoring import Normaliser
 from service.schemas import AcquisitionResponse, ClassifyResponse, ExplainResponse, ModelCard, Problem
 from tests.service_process import RunningService
 
@@ -97,13 +102,33 @@ def test_explain_adds_an_explanation_and_scores_candidates(client: httpx.Client,
 def test_acquisition_scores_are_equation_8_over_the_models_pool(client: httpx.Client, predictor: Predictor) -> None:
     body = post(client, "/acquisition_score", [{"text": text} for text in TEXTS], **{"lambda": 2.0})
     AcquisitionResponse.model_validate(body)
-    assert body["normalization"] == "pool"
+    assert (body["normalization"], body["acquisition"]) == ("pool", "paper")
     assert "selected" not in body
     assert predictor.normaliser is not None
     for row in body["results"]:
         explanation_term = np.exp(-row["explanation_score"] - predictor.normaliser.log_z_p)
         entropy_term = np.exp(row["entropy"] - predictor.normaliser.log_z_c)
         assert row["acquisition_score"] == pytest.approx(2 / 3 * explanation_term + 1 / 3 * entropy_term, rel=1e-6)
+
+
+def test_a_model_of_the_standardized_acquisition_scores_by_it_and_says_so(
+    start_service: Callable[..., RunningService], model_dir: Path, tmp_path: Path
+) -> None:
+    pool = Normaliser(log_z_p=9.5, log_z_c=4.5, size=50, std_p=0.004, std_c=0.003)
+    settings = replace(read_settings(model_dir), acquisition="standardized", normaliser=pool)
+    checkpoint.resave(model_dir, tmp_path / "model", settings, Provenance())
+    items = [{"text": text} for text in TEXTS]
+    with httpx.Client(base_url=start_service(tmp_path / "model").url, timeout=60) as client:
+        over_pool = post(client, "/acquisition_score", items, **{"lambda": 2.0})
+        over_request = post(client, "/acquisition_score", items, normalization="request", **{"lambda": 2.0})
+        card = ModelCard.model_validate(client.get("/model").json())
+    assert over_pool["acquisition"] == over_request["acquisition"] == card.acquisition == "standardized"
+    AcquisitionResponse.model_validate(over_pool)
+    p, c = (np.array([row[name] for row in over_pool["results"]]) for name in ("explanation_score", "entropy"))
+    z_p, z_c = (np.exp(-p - 9.5) - 1 / 50) / 0.004, (np.exp(c - 4.5) - 1 / 50) / 0.003
+    assert [row["acquisition_score"] for row in over_pool["results"]] == pytest.approx((2 * z_p + z_c) / 3, rel=1e-6)
+    expected = (2 * zscore(np.exp(-p)) + zscore(np.exp(c))) / 3
+    assert [row["acquisition_score"] for row in over_request["results"]] == pytest.approx(expected, abs=1e-3)
 
 
 def test_acquisition_scores_over_the_request_add_up_to_one_and_select_the_best(client: httpx.Client) -> None:
@@ -210,6 +235,7 @@ def test_model_says_what_is_served(client: httpx.Client, predictor: Predictor) -
         ["text"],
     )
     assert (card.pool_size, card.trained_on_explanations, card.device) == (50, True, "cpu")
+    assert card.acquisition == "paper"
     assert (card.limits.max_items, card.limits.max_input_tokens, card.decoding.num_beams) == (1000, 32, 3)
     assert (card.metrics, card.lineage) == (predictor.manifest["metrics"], predictor.manifest["lineage"])
 

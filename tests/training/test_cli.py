@@ -17,6 +17,7 @@ from transformers import BertConfig
 from tests import tiny
 from tests.training.chat_server import ChatServer
 from training.cli import main
+from training.offline_parts import cache_directory
 from training.trainer import TrainerConfig
 
 XAL = Path(sys.executable).with_name("xal")
@@ -187,7 +188,7 @@ def test_a_model_that_cannot_explain_is_said(
 ) -> None:
     BertConfig().save_pretrained(tmp_path / "bert")
     assert run({**run_arguments, "--model": str(tmp_path / "bert")}) == 2
-    assert "of type bert, which is no encoder-decoder" in capsys.readouterr().err
+    assert "of type bert, which alone cannot write explanations" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
@@ -296,8 +297,34 @@ def test_doctor_fails_with_advice(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "2 of" in said.err
 
 
+def test_backbones_are_prepared_and_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    directory = cache_directory() / "backbones" / "minilm-minilm-1"
+    assert main(["backbone", "prepare", "minilm-minilm"]) == 0
+    assert capsys.readouterr().out == f"{directory}\n"
+    assert main(["backbone", "list"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("minilm-minilm (the default)\n")
+    assert f"prepared: 197 MB in {directory}\n" in said
+    assert "\nsmollm2\n" in said
+
+
+def test_a_backbone_that_cannot_be_prepared_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert main(["backbone", "prepare", "gpt-17"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("xal backbone: gpt-17: nothing to prepare; expected minilm-minilm, ")
+    assert said.count("\n") == 1
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("XAL_CACHE", str(tmp_path / "file"))
+    assert main(["backbone", "prepare", "minilm-minilm"]) == 1
+    said = capsys.readouterr().err
+    assert str(tmp_path / "file") in said
+    assert said.count("\n") == 1
+
+
 def test_wrong_usage_exits_with_2() -> None:
-    for arguments in (["run"], ["fly"], ["score", "--model"]):
+    for arguments in (["run"], ["fly"], ["score", "--model"], ["backbone"], ["backbone", "prepare"]):
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == 2

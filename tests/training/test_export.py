@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import zscore
 
 from service.model.errors import InputError
 from service.model.predictor import Item, Prediction, Predictor
+from service.model.results import add_acquisition, result_row
 from service.model.scoring import pool_normaliser
 from tests import tiny
 from training.export import export
@@ -44,6 +46,29 @@ def test_an_export_carries_the_sums_of_its_rounds_pool(finished_run: Path, tmp_p
     assert predictor.normaliser is not None
     assert predictor.normaliser.__dict__ == read_rounds(finished_run)[1]["normaliser"]
     assert predictor.normaliser.size == 12
+    assert predictor.acquisition == "paper"
+
+
+def test_a_model_of_an_xal_std_run_goes_on_scoring_by_the_standardised_acquisition(
+    make_loop: Callable[..., Loop], tmp_path: Path
+) -> None:
+    loop = make_loop(tmp_path / "run", strategy="xal-std", lambda_=2.0, budget=12)
+    rounds = list(loop.rounds())
+    export(tmp_path / "run", 0, tmp_path / "model", progress=False)
+    predictor = Predictor.load(tmp_path / "model", device="cpu")
+    assert predictor.acquisition == "standardized"
+    assert "- acquisition score: `standardized`" in (tmp_path / "model" / "README.md").read_text()
+    waiting = [e for e in loop.splits.train if e.id not in rounds[0]["selected_ids"]]
+    found = [o for o in predictor.predict([Item(e.fields) for e in waiting], explain=True) if isinstance(o, Prediction)]
+    p, c = np.array([o.explanation_score for o in found]), np.array([o.entropy for o in found])
+    rows = [result_row(example.id, outcome) for example, outcome in zip(waiting, found, strict=True)]
+    add_acquisition(rows, 2.0, "pool", predictor.normaliser, predictor.acquisition)
+    expected = (2 * zscore(np.exp(-p)) + zscore(np.exp(c))) / 3
+    assert [row["acquisition_score"] for row in rows] == pytest.approx(expected, abs=1e-2)
+    # What the loop asked for next is what the exported model ranks first.
+    best = sorted(rows, key=lambda row: row["rank"])[:6]
+    assert [row["id"] for row in best] == rounds[0]["queried_ids"]
+    assert rounds[0]["selection"]["acquisition"] == "standardized"
 
 
 def test_an_export_says_where_it_comes_from(finished_run: Path, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_unpacks_what_is_wanted_and_nothing_else(tiny: Part, tmp_path: Path) -> 
     assert {path.name for path in folder.parents[1].rglob("*") if path.is_file()} == {
         "weights.bin",
         "config.json",
-        "part.json",
+        "seal.json",
     }
     assert [path.name for path in (tmp_path / "cache" / "parts").iterdir()] == [folder.parents[1].name]
 
@@ -69,7 +69,7 @@ def test_a_part_that_is_there_needs_no_pip(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.usefixtures("tiny")
 def test_a_damaged_part_is_fetched_anew(tmp_path: Path, damage: str) -> None:
     folder = fetch("tiny", tmp_path)
-    manifest = folder.parents[1] / "part.json"
+    manifest = folder.parents[1] / "seal.json"
     if damage == "cut":
         (folder / "weights.bin").write_bytes(b"\0" * 999)
     elif damage == "missing file":

@@ -4,21 +4,38 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.stats import zscore
 
+from service.model import checkpoint
+from service.model.checkpoint import Provenance, read_settings
 from service.model.errors import InputError
 from service.model.predictor import Item, Predictor
 from service.model.results import add_acquisition, result_row
+from service.model.scoring import Normaliser
 from tests import tiny
 from training.offline_scoring import CHUNK, score_file
+
+POOL = Normaliser(log_z_p=9.5, log_z_c=4.5, size=50, std_p=0.004, std_c=0.003)
 
 
 @pytest.fixture(scope="module")
 def predictor(model_dir: Path) -> Predictor:
     return Predictor.load(model_dir, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def standardising(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    """The same model with the standardized acquisition, and a pool to standardise over."""
+    directory = tmp_path_factory.mktemp("standardising") / "model"
+    settings = replace(read_settings(model_dir), acquisition="standardized", normaliser=POOL)
+    checkpoint.resave(model_dir, directory, settings, Provenance())
+    return Predictor.load(directory, device="cpu")
 
 
 def write(path: Path, texts: list[str]) -> Path:
@@ -49,6 +66,25 @@ def test_rows_are_those_of_one_request_with_all_texts(predictor: Predictor, tmp_
     assert sorted(row["rank"] for row in expected if "rank" in row) == list(range(1, 16))
     if normalisation == "request":
         assert sum(row.get("acquisition_score", 0) for row in expected) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("normalisation", ["pool", "request"])
+def test_a_model_with_the_standardized_acquisition_scores_by_it(
+    standardising: Predictor, tmp_path: Path, normalisation: Any
+) -> None:
+    source = write(tmp_path / "in.jsonl", tiny.sentences(4))
+    output = tmp_path / "out.jsonl"
+    done = score_file(standardising, source, output, lambda_=2.0, normalisation=normalisation, progress=False)
+    assert done.acquisition == "standardized"
+    rows = read(output)
+    terms = [np.exp([-row["explanation_score"] for row in rows]), np.exp([row["entropy"] for row in rows])]
+    if normalisation == "request":
+        z_p, z_c = (zscore(term) for term in terms)
+    else:
+        z_p = (terms[0] / math.exp(POOL.log_z_p) - 1 / 50) / 0.004
+        z_c = (terms[1] / math.exp(POOL.log_z_c) - 1 / 50) / 0.003
+    assert [row["acquisition_score"] for row in rows] == pytest.approx((2 * z_p + z_c) / 3, rel=1e-6, abs=1e-6)
+    assert min(row["acquisition_score"] for row in rows) < 0
 
 
 def test_scores_do_not_depend_on_how_a_file_is_cut_into_chunks(predictor: Predictor, tmp_path: Path) -> None:

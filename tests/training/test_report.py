@@ -92,7 +92,8 @@ def test_columns_that_no_run_fills_are_left_out(tmp_path: Path) -> None:
 
 def test_the_rounds_of_a_run_are_shown_in_full(tmp_path: Path) -> None:
     selection = {"explanation_score": {"std": 0.21}, "entropy": {"std": 0.3}, "correlation": None,
-                 "explanation_share": -0.01, "overlap_with_entropy": 0.9375, "overlap_with_random": 0.08}  # fmt: skip
+                 "explanation_share": -0.01, "explanation_share_in_paper": 0.25,
+                 "overlap_with_entropy": 0.9375, "overlap_with_random": 0.08}  # fmt: skip
     teacher = {"requests": 48, "cached": 12, "prompt_tokens": 9000, "completion_tokens": 1000, "cost": 0.0}
     directory = save_run(
         tmp_path / "a",
@@ -114,10 +115,11 @@ def test_the_rounds_of_a_run_are_shown_in_full(tmp_path: Path) -> None:
         "explanation score, std",
         "entropy, std",
         "explanation's share",
+        "as in the paper",
         "overlap with entropy",
         "with random",
     ]
-    assert choice[1] == ["16", "0.210", "0.300", "-0.010", "0.938", "0.080"]
+    assert choice[1] == ["16", "0.210", "0.300", "-0.010", "0.250", "0.938", "0.080"]
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:

@@ -39,8 +39,29 @@ def test_lambda_moves_variance_to_the_explanation_term() -> None:
     assert (found.explanation_share, found.entropy_share) == pytest.approx((10 / 6, -4 / 6))
 
 
+def test_shares_are_those_of_the_strategys_acquisition_and_the_papers_beside_them() -> None:
+    # exp(-p) is 3, 5, 3, 5 of 16 and exp(c) 1, 1, 3, 3 of 8: 1/16 and 1/8 from their means, without any correlation.
+    certain, open_ = [1.0, 0.0, 0.0], [1 / 3] * 3
+    p = -np.log([3.0, 5.0, 3.0, 5.0])
+    scores = PoolScores(4, np.array([certain, certain, open_, open_]), p)
+    found = diagnose(scores, np.array([3, 2]), acquisition="standardized")
+    # weights 1/3 and 2/3: variances (1/3)^2 and (2/3)^2 standardised, (1/48)^2 and (1/12)^2 as in the paper
+    assert found.acquisition == "standardized"
+    assert (found.explanation_share, found.entropy_share) == pytest.approx((1 / 5, 4 / 5))
+    assert found.explanation_share_in_paper == pytest.approx(1 / 17)
+    in_paper = diagnose(scores, np.array([3, 2]))
+    assert in_paper.explanation_share == pytest.approx(1 / 17)
+    assert (in_paper.acquisition, in_paper.explanation_share_in_paper) == ("paper", None)
+    # lambda is the weight of a standard deviation of the one to a standard deviation of the other
+    assert diagnose(scores, np.array([3]), 1.0, "standardized").explanation_share == pytest.approx(1 / 2)
+    assert diagnose(scores, np.array([3]), 3.0, "standardized").explanation_share == pytest.approx(9 / 10)
+
+
 def test_constant_scores_have_no_correlation_and_no_shares() -> None:
-    found = diagnose(PoolScores(3, np.full((3, 3), 1 / 3), np.full(3, -1.1)), np.array([0]))
+    scores = PoolScores(3, np.full((3, 3), 1 / 3), np.full(3, -1.1))
+    standardised = diagnose(scores, np.array([0]), acquisition="standardized")
+    assert (standardised.explanation_share, standardised.entropy_share) == (None, None)
+    found = diagnose(scores, np.array([0]))
     assert found.correlation is None
     assert (found.explanation_share, found.entropy_share) == (None, None)
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["entropy"]["max"] == pytest.approx(math.log(3))

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from service.model.encoding import TextEncoder
 from service.model.errors import InputError, XalError
-from service.model.network import Network, load_network
+from service.model.families import load_network
+from service.model.network import Network
 from service.model.scoring import explanation_score
 from tests import tiny
 from training import trainer
@@ -75,9 +76,10 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(
 ) -> None:
     model, encoder = network
     texts = tokens(encoder)
-    whole = accumulate_gradients(model, encoder, texts, TrainerConfig(micro_batch_size=8, lambda2=0.5))
+    exact = {"lambda2": 0.5, "precision": "float32"}
+    whole = accumulate_gradients(model, encoder, texts, TrainerConfig(micro_batch_size=8, **exact))
     expected = gradients(model)
-    parts = accumulate_gradients(model, encoder, texts, TrainerConfig(micro_batch_size=micro_batch_size, lambda2=0.5))
+    parts = accumulate_gradients(model, encoder, texts, TrainerConfig(micro_batch_size=micro_batch_size, **exact))
     assert parts == pytest.approx(whole, abs=1e-5)
     for found, wanted in zip(gradients(model), expected, strict=True):
         assert torch.allclose(found, wanted, atol=1e-5)

@@ -13,7 +13,7 @@ from service.model.errors import InputError
 from training.strategies.interface import PoolScores, QueryStrategy
 from training.strategies.random import random_sampling
 from training.strategies.uncertainty import entropy_sampling
-from training.strategies.xal import xal_sampling
+from training.strategies.xal import standardised_xal_sampling, xal_sampling
 
 __all__ = ["STRATEGIES", "PoolScores", "QueryStrategy", "query_strategy"]
 
@@ -21,6 +21,7 @@ STRATEGIES: dict[str, Callable[..., QueryStrategy]] = {
     "random": random_sampling,
     "entropy": entropy_sampling,
     "xal": xal_sampling,
+    "xal-std": standardised_xal_sampling,
 }
 
 

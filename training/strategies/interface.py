@@ -57,6 +57,7 @@ class QueryStrategy:
     """A rule that says which texts to label next.
 
     reference: where it was published. uses_explanations: whether its model trains on explanations too.
+    acquisition: how its model combines the terms of Eq. 8, when it is asked for acquisition scores after the export.
     needs: the arrays of PoolScores that it reads, of ``probabilities``, ``explanation_scores``, ``embeddings``; with
     none, the pool need not be scored. choose: (scores, size, rng) -> indices, first = ask first; call ``select``.
     """
@@ -66,6 +67,7 @@ class QueryStrategy:
     uses_explanations: bool
     needs: frozenset[str]
     choose: Callable[[PoolScores, int, np.random.Generator], Indices]
+    acquisition: scoring.Acquisition = "paper"
 
     def __post_init__(self) -> None:
         if unknown := self.needs - set(NEEDS):

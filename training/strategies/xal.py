@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 
 from service.model import scoring
+from service.model.scoring import Acquisition
 from training.strategies.interface import Indices, PoolScores, QueryStrategy, highest
 
 
@@ -13,12 +14,26 @@ def xal_sampling(lambda_: float = scoring.LAMBDA) -> QueryStrategy:
 
     lambda_: weight of the explanation score against the entropy, >= 0; at 0 the choice is entropy's.
     """
+    return _sampling("xal", "Luo et al. 2023, arXiv 2310.05502, Eq. 8", "paper", lambda_)
+
+
+def standardised_xal_sampling(lambda_: float = scoring.LAMBDA) -> QueryStrategy:
+    """As ``xal``, each term of Eq. 8 with zero mean and unit variance over the unlabeled pool before they are summed.
+
+    Explanation scores that hardly differ then have the say that lambda_ gives them. lambda_: >= 0; at 0 the choice is
+    entropy's.
+    """
+    return _sampling("xal-std", "Luo et al. 2023, Eq. 8 of standardised terms", "standardized", lambda_)
+
+
+def _sampling(name: str, reference: str, acquisition: Acquisition, lambda_: float) -> QueryStrategy:
     return QueryStrategy(
-        name="xal",
-        reference="Luo et al. 2023, arXiv 2310.05502, Eq. 8",
+        name=name,
+        reference=reference,
         uses_explanations=True,
         needs=frozenset({"probabilities", "explanation_scores"}),
-        choose=partial(_choose_by_acquisition_score, lambda_=lambda_),
+        choose=partial(_choose_by_acquisition_score, lambda_=lambda_, acquisition=acquisition),
+        acquisition=acquisition,
     )
 
 
@@ -27,7 +42,8 @@ def _choose_by_acquisition_score(
     size: int,
     rng: np.random.Generator,  # noqa: ARG001
     lambda_: float,
+    acquisition: Acquisition,
 ) -> Indices:
-    assert scores.explanation_scores is not None  # ``select`` has checked what xal needs
-    normaliser = scoring.pool_normaliser(scores.explanation_scores, scores.entropy)
-    return highest(scoring.acquisition_score(scores.explanation_scores, scores.entropy, normaliser, lambda_), size)
+    p, c = scores.explanation_scores, scores.entropy
+    assert p is not None  # ``select`` has checked what xal needs
+    return highest(scoring.acquisition_score(p, c, scoring.pool_normaliser(p, c), lambda_, acquisition), size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from xal_client.results import Answer
 
@@ -34,8 +34,8 @@ class ModelInfo(Answer):
     """The served model.
 
     labels: label ids; fields: names of an item's fields. pool_size: texts over which normalization "pool" divides,
-    None where the model was exported without a pool and only "request" can be asked for. metrics, lineage: as written
-    when the model was exported.
+    None where the model was exported without a pool and only "request" can be asked for. acquisition: how it combines
+    the terms of Eq. 8, see AcquisitionResponse. metrics, lineage: as written when the model was exported.
     """
 
     model_version: str
@@ -44,6 +44,7 @@ class ModelInfo(Answer):
     fields: tuple[str, ...]
     trained_on_explanations: bool
     pool_size: int | None
+    acquisition: Literal["paper", "standardized"] = "paper"
     decoding: Decoding
     limits: Limits
     metrics: dict[str, Any]

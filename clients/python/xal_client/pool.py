@@ -59,5 +59,6 @@ class Pool:
             model_version=versions[0],
             results=tuple(results),
             normalization="pool",
+            acquisition=responses[0].acquisition,
             selected=None if self.top_k is None else tuple(answer.id for _, answer in answers[: self.top_k]),
         )

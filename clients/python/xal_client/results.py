@@ -115,10 +115,13 @@ class AcquisitionResponse(Response[Acquisition]):
     """Answer of `acquisition_score`.
 
     normalization: "pool", scores comparable with every other such score of this model version; "request", only within
-    this response. selected: ids of the top_k items, the first to ask first; None where no top_k was asked for.
+    this response. acquisition: "paper", Eq. 8 as it stands, positive; "standardized", each of its terms with zero mean
+    and unit variance, so that scores may be negative. selected: ids of the top_k items, the first to ask first; None
+    where no top_k was asked for.
     """
 
     normalization: Literal["pool", "request"]
+    acquisition: Literal["paper", "standardized"] = "paper"
     selected: tuple[str, ...] | None = None
 
     @property

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import xal_client
-from xal_client import AsyncXalClient, ItemFailure, ModelChanged, ServiceUnavailable
+from xal_client import AcquisitionResponse, AsyncXalClient, ItemFailure, ModelChanged, ServiceUnavailable
+from xal_client.pool import Pool
 
 from tests.clients.python.misbehaving import Behaviour, Handler, Misbehaving, Received, answer, hang, problem
 
@@ -24,6 +25,11 @@ def test_ranks_and_selection_go_over_the_whole_pool(server: Misbehaving, call: C
     assert [answer.rank for answer in response.ranked] == [1, 2, 3, 4, 5, 6, 7]
     assert response.selected == ("6", "2", "5")
     assert (response.normalization, response.model_version) == ("pool", "5f0c")
+
+
+def test_a_pools_response_names_the_acquisition_of_its_parts() -> None:
+    part = AcquisitionResponse(model_version="5f0c", results=(), normalization="pool", acquisition="standardized")
+    assert Pool.of(["a", "b"], 1, None).merge([part, part]).acquisition == "standardized"
 
 
 def test_requests_keep_the_services_limit_and_ask_for_comparable_scores(server: Misbehaving, call: Call) -> None:

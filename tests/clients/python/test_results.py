@@ -56,6 +56,13 @@ def test_ranked_puts_the_item_to_ask_first_in_front() -> None:
     assert response.selected is None
 
 
+def test_a_service_that_does_not_name_its_acquisition_has_the_papers() -> None:
+    older = body(scored("a", 0.1, 1), normalization="pool")
+    newer = body(scored("a", -1.1, 1), normalization="pool", acquisition="standardized")
+    assert AcquisitionResponse.model_validate_json(older).acquisition == "paper"
+    assert AcquisitionResponse.model_validate_json(newer).acquisition == "standardized"
+
+
 @pytest.mark.parametrize(
     "row",
     [

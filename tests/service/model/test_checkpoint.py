@@ -20,7 +20,8 @@ from service.model.checkpoint import Checkpoint, ModelSettings, Provenance, new_
 from service.model.decoding import Decoding
 from service.model.encoding import TextEncoder
 from service.model.errors import CheckpointError, InputError
-from service.model.network import Network, load_network
+from service.model.families import load_network
+from service.model.network import Network
 from service.model.predictor import Item, Prediction, Predictor
 from service.model.scoring import Normaliser
 from tests import tiny
@@ -127,11 +128,20 @@ def test_all_that_was_saved_is_loaded(
     [
         SETTINGS,
         replace(SETTINGS, normaliser=None, trained_on_explanations=False),
+        replace(SETTINGS, normaliser=Normaliser(9.5, 4.5, 50, 0.004, 0.0), acquisition="standardized"),
+        replace(SETTINGS, normaliser=None, acquisition="standardized"),
         replace(SETTINGS, pooling="mean", decoding=Decoding(1, 3)),
     ],
 )
 def test_settings_outlive_the_way_through_json(settings: ModelSettings) -> None:
     assert ModelSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+
+
+def test_directories_from_before_the_standardized_acquisition_have_the_papers() -> None:
+    older = {key: value for key, value in SETTINGS.to_dict().items() if key not in ("acquisition", "std_p", "std_c")}
+    read = ModelSettings.from_dict(older)
+    assert read == SETTINGS
+    assert (read.acquisition, read.normaliser) == ("paper", Normaliser(9.5, 4.5, 50, None, None))
 
 
 def test_the_files_are_those_of_the_fixed_format(model_dir: Path) -> None:
@@ -207,6 +217,7 @@ def test_the_version_changes_with_whatever_decides_an_answer_and_with_nothing_el
     assert version("c", provenance=Provenance(metrics={"macro_f1": 0.9}, lineage={"run": "other"})) == first
     assert version("d", replace(SETTINGS, decoding=Decoding(4, 8))) != first
     assert version("e", replace(SETTINGS, normaliser=Normaliser(9.5, 4.5, 51))) != first
+    assert version("h", replace(SETTINGS, normaliser=Normaliser(9.5, 4.5, 50, 0.1, 0.1))) != first
     assert version("f", replace(SETTINGS, task=replace(tiny.TASK, input="Review: {text}"))) != first
     with torch.no_grad():
         network.head.bias[0] += 1e-3
@@ -387,6 +398,9 @@ SENSELESS = {
     "other decoding": (edited("xal.json", decoding={"beams": 3}), "xal.json cannot be used"),
     "an unsound task": (edited("xal.json", task={"name": "x"}), "xal.json cannot be used: task: missing fields"),
     "sums that are no numbers": (edited("xal.json", log_z_p=float("nan")), "log_z_p and log_z_c must be finite"),
+    "another acquisition": (edited("xal.json", acquisition="sum"), "acquisition is 'sum'; expected paper"),
+    "nothing to standardise by": (edited("xal.json", acquisition="standardized"), "needs std_p and std_c of the pool"),
+    "a spread below nothing": (edited("xal.json", std_p=-0.1), "std_p and std_c must be finite numbers, 0 or more"),
     "settings as a list": (replaced("xal.json", b"[]"), "xal.json cannot be used"),
     "broken settings": (replaced("xal.json", b"{"), "xal.json cannot be used"),
     "two labels, three outputs": (

@@ -20,7 +20,9 @@ from transformers.modeling_outputs import BaseModelOutput
 from service.model import decoding
 from service.model.decoding import Decoding, beam_search, score_explanations
 from service.model.encoding import pad
-from service.model.network import Memory, Network, load_network
+from service.model.encoder_decoder import EncoderDecoder
+from service.model.families import load_network
+from service.model.network import Memory, Network
 from service.model.predictor import Predictor
 from tests import tiny
 
@@ -41,7 +43,7 @@ def next_log_probs(network: Network, memory: Memory, prefix: list[int]) -> torch
     logits = network.backbone(
         encoder_outputs=BaseModelOutput(last_hidden_state=memory.states),
         attention_mask=memory.mask.long(),
-        decoder_input_ids=torch.tensor([[network.start_id, *prefix]]),
+        decoder_input_ids=torch.tensor([[network.cues[0][0], *prefix]]),
         decoder_attention_mask=torch.ones(1, 1 + len(prefix), dtype=torch.long),
     ).logits[0, -1]
     return torch.log_softmax(logits.double(), dim=-1)
@@ -133,7 +135,7 @@ def every_explanation() -> list[list[int]]:
 @pytest.mark.parametrize("family", ["t5", "bart"])
 @pytest.mark.parametrize("seed", range(4))
 def test_enough_beams_find_what_an_exhaustive_search_finds(family: str, seed: int) -> None:
-    network = Network(small(family, seed), 2, "cls", START, EOS, START)
+    network = EncoderDecoder(small(family, seed), 2, "cls", [(START,)], EOS, START)
     memory = network.encode(pad([(2, 3, 4), (5, 6), (6, 2, 2, 5)], START))
     hypotheses = beam_search(network, memory, Decoding(num_beams=VOCABULARY**LENGTH, max_new_tokens=LENGTH))
     everything = every_explanation()
@@ -150,7 +152,7 @@ def test_enough_beams_find_what_an_exhaustive_search_finds(family: str, seed: in
 def test_one_beam_is_a_greedy_loop_where_texts_end_at_different_lengths(family: str) -> None:
     lengths = set()
     for seed in range(6):
-        network = Network(small(family, seed), 2, "cls", START, EOS, START)
+        network = EncoderDecoder(small(family, seed), 2, "cls", [(START,)], EOS, START)
         memory = network.encode(pad([(2, 3, 4), (5, 6), (6, 2, 2, 5)], START))
         hypotheses = beam_search(network, memory, Decoding(num_beams=1, max_new_tokens=8))
         assert hypotheses.tokens == [greedy_loop(network, one(memory, row), 8) for row in range(3)]
@@ -163,7 +165,7 @@ def test_the_exhaustive_searches_end_at_different_lengths() -> None:
     # Guards the test above: were all winners equally long, it would not see a wrong length in the ranking.
     lengths = set()
     for family, seed in itertools.product(["t5", "bart"], range(4)):
-        network = Network(small(family, seed), 2, "cls", START, EOS, START)
+        network = EncoderDecoder(small(family, seed), 2, "cls", [(START,)], EOS, START)
         memory = network.encode(pad([(2, 3, 4), (5, 6), (6, 2, 2, 5)], START))
         lengths |= {len(tokens) for tokens in beam_search(network, memory, Decoding(343, LENGTH)).tokens}
     assert len(lengths) > 1

@@ -102,6 +102,25 @@ def test_over_the_request_the_pools_sums_are_not_used() -> None:
     assert rows[0]["acquisition_score"] == pytest.approx(1.0)
 
 
+def test_standardised_terms_are_those_of_the_request_or_of_the_pool() -> None:
+    # Over two rows the lower term is a std below the mean and the higher one above: a has the better explanation (-1)
+    # and is the less certain (+1), so at lambda = 1/2 it gets -1/3 + 2/3.
+    rows = [scored("a", -1.0, 0.9), result_row("b", FAULT), scored("c", -2.0, 0.1)]
+    add_acquisition(rows, 0.5, "request", None, "standardized")
+    assert [row.get("acquisition_score") for row in rows] == [pytest.approx(1 / 3), None, pytest.approx(-1 / 3)]
+    assert [row.get("rank") for row in rows] == [1, None, 2]
+    # Over a pool of 4 with Z_p = 8, Z_c = 4: exp(-p)/Z_p = 2/8, its mean; exp(c)/Z_c = 3/4, 1/2 above it, 5 stds.
+    rows = [scored("a", -math.log(2), math.log(3))]
+    add_acquisition(rows, 1.0, "pool", Normaliser(math.log(8), math.log(4), 4, 0.2, 0.1), "standardized")
+    assert rows[0]["acquisition_score"] == pytest.approx(5 / 2)
+
+
+def test_a_single_item_has_nothing_to_differ_from() -> None:
+    rows = [scored("a", -1.0, 0.9)]
+    add_acquisition(rows, 0.5, "request", None, "standardized")
+    assert (rows[0]["acquisition_score"], rows[0]["rank"]) == (0.0, 1)
+
+
 def test_ties_are_ranked_in_the_order_of_the_request() -> None:
     rows = [scored("a", -1.0, 0.5), result_row("x", FAULT), scored("b", -2.0, 0.9), scored("c", -1.0, 0.5)]
     add_acquisition(rows, 0.5, "request", None)

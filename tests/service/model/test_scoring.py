@@ -6,14 +6,15 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import logsumexp
 from scipy.stats import entropy as scipy_entropy
+from scipy.stats import zscore
 
 from service.model import scoring
-from service.model.scoring import Normaliser
+from service.model.scoring import Acquisition, Normaliser
 
 SCORES = st.floats(-50, 0)  # Eq. 6, nats per token
 ENTROPIES = st.floats(0, 3)
@@ -143,6 +144,19 @@ def test_pool_normaliser_sums_negated_scores_and_plain_entropies() -> None:
     assert normaliser.size == 2
 
 
+def test_pool_normaliser_knows_the_spread_of_each_term() -> None:
+    # exp(-p)/Z_p = 1/4 and 3/4, exp(c)/Z_c = 1/3 and 2/3: each 1/4 and 1/6 from their mean, 1/2.
+    normaliser = scoring.pool_normaliser([-1.0, -1 - math.log(3)], [0.0, math.log(2)])
+    assert (normaliser.std_p, normaliser.std_c) == pytest.approx((1 / 4, 1 / 6))
+
+
+@pytest.mark.parametrize("n", [1, 3, 1000])
+def test_a_spread_of_rounding_is_none(n: int) -> None:
+    rounding = 1e-7 * np.random.default_rng(n).standard_normal(n)
+    normaliser = scoring.pool_normaliser(rounding - 2.0, np.full(n, 0.7))
+    assert (normaliser.std_p, normaliser.std_c) == (0.0, 0.0)
+
+
 # -------------------------------------------------------------------------------------------------------------- Eq. 8
 
 
@@ -205,9 +219,87 @@ def test_acquisition_score_rises_with_the_entropy_and_falls_with_the_explanation
     assert (scoring.acquisition_score(p, c + 0.5, normaliser) > scores).all()
 
 
-def test_scores_of_an_empty_pool_are_empty() -> None:
-    assert scoring.acquisition_score([], [], scoring.pool_normaliser([], [])).shape == (0,)
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("acquisition", ["paper", "standardized"])
+def test_scores_of_an_empty_pool_are_empty(acquisition: Acquisition) -> None:
+    scores = scoring.acquisition_score([], [], scoring.pool_normaliser([], []), acquisition=acquisition)
+    assert scores.shape == (0,)
     assert scoring.ranks([]).shape == (0,)
+
+
+# ------------------------------------------------------------------------------------------- Eq. 8, terms standardised
+
+# exp(-p)/Z_p = 1/7, 2/7, 4/7, which are -4, -1, 5 parts of 21 from their mean 1/3; std = sqrt((16 + 1 + 25)/3)/21 =
+# sqrt(14)/21, so they are -4, -1, 5 over sqrt(14) standardised. exp(c)/Z_c the other way round: 5, -1, -4.
+P3 = [-1.0, -1 - math.log(2), -1 - math.log(4)]
+C3 = [math.log(4), math.log(2), 0.0]
+
+
+@pytest.mark.parametrize(
+    ("lambda_", "expected"),
+    [
+        (0.0, [5, -1, -4]),
+        (0.5, [2, -1, -1]),  # (-4, -1, 5)/3 + (10, -2, -8)/3
+        (1.0, [0.5, -1, 0.5]),  # (-4, -1, 5)/2 + (5, -1, -4)/2
+        (3.0, [-7 / 4, -1, 11 / 4]),  # (-12, -3, 15)/4 + (5, -1, -4)/4
+    ],
+)
+def test_standardised_score_is_that_worked_out_by_hand(lambda_: float, expected: list[float]) -> None:
+    pool = scoring.pool_normaliser(P3, C3)
+    scores = scoring.acquisition_score(P3, C3, pool, lambda_, "standardized")
+    assert scores * math.sqrt(14) == pytest.approx(expected)
+
+
+@given(POOLS, st.floats(0, 10))
+def test_standardised_score_equals_scipys_z_scores(pool: list[tuple[float, float]], lambda_: float) -> None:
+    p, c = (np.array(values) for values in zip(*pool, strict=True))
+    assume(all(np.ptp(values) > 1e-3 for values in (p, c)))
+    expected = (lambda_ * zscore(np.exp(-p)) + zscore(np.exp(c))) / (1 + lambda_)
+    found = scoring.acquisition_score(p, c, scoring.pool_normaliser(p, c), lambda_, "standardized")
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@given(POOLS)
+def test_standardised_terms_have_mean_zero_and_the_weights_for_spread(pool: list[tuple[float, float]]) -> None:
+    p, c = (np.array(values) for values in zip(*pool, strict=True))
+    terms = scoring.acquisition_terms(p, c, scoring.pool_normaliser(p, c), 3.0, "standardized")
+    for term, values, weight in zip(terms, (p, c), (3 / 4, 1 / 4), strict=True):
+        assert term.mean() == pytest.approx(0, abs=1e-6)
+        if np.ptp(values) > 1e-3:
+            assert term.std() == pytest.approx(weight)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_constant_term_counts_nothing_when_standardised() -> None:
+    equal, differing = [-1.3] * 3, [math.log(1), math.log(2), math.log(3)]
+    # exp(c)/Z_c = 1/6, 2/6, 3/6: -1, 0, 1 times sqrt(3/2); two thirds of that at lambda 1/2.
+    scores = scoring.acquisition_score(equal, differing, scoring.pool_normaliser(equal, differing), 0.5, "standardized")
+    assert scores == pytest.approx([-math.sqrt(2 / 3), 0, math.sqrt(2 / 3)])
+    alone = scoring.pool_normaliser([-2.0], [0.4])
+    assert scoring.acquisition_score([-2.0, -9.0], [0.4, 0.1], alone, 0.5, "standardized").tolist() == [0, 0]
+
+
+def test_standardised_score_under_a_stored_normaliser_does_not_depend_on_company() -> None:
+    pool = scoring.pool_normaliser(P3, C3)
+    inside = scoring.acquisition_score(P3, C3, pool, 0.5, "standardized")
+    # A text that was not in the pool, with exp(-p) = 7e and exp(c) = 7: parts 1 of Z_p and of Z_c, 14/21 above 1/3.
+    outside = scoring.acquisition_score([-1 - math.log(7), P3[0]], [math.log(7), C3[0]], pool, 0.5, "standardized")
+    assert outside[0] * math.sqrt(14) == pytest.approx(14)
+    assert outside[1] == inside[0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_standardised_score_stays_finite_where_exp_alone_would_overflow() -> None:
+    p, c = np.array([-1000.0, -1000 - math.log(3)]), np.zeros(2)
+    scores = scoring.acquisition_score(p, c, scoring.pool_normaliser(p, c), 1.0, "standardized")
+    assert scores == pytest.approx([-0.5, 0.5])  # of two texts one is a std below the mean, one above
+
+
+def test_a_normaliser_without_spread_is_enough_for_the_papers_acquisition_alone() -> None:
+    older = Normaliser(1.0, 2.0, 3)
+    assert np.isfinite(scoring.acquisition_score([-1.0], [0.5], older)).all()
+    with pytest.raises(ValueError, match="knows std_p and std_c"):
+        scoring.acquisition_score([-1.0], [0.5], older, acquisition="standardized")
 
 
 # -------------------------------------------------------------------------------------------------------------- ranks

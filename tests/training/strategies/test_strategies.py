@@ -42,7 +42,7 @@ def test_the_arrays_are_left_as_they_were(name: str, pool: tuple[PoolScores, int
     assert (scores.explanation_scores == before[1]).all()
 
 
-@pytest.mark.parametrize("name", ["entropy", "xal"])
+@pytest.mark.parametrize("name", ["entropy", "xal", "xal-std"])
 @given(st.permutations(range(8)), st.integers(1, 8))
 def test_another_order_of_the_pool_changes_nothing_where_no_scores_tie(name: str, order: list[int], size: int) -> None:
     rng = np.random.default_rng(3)
@@ -55,14 +55,17 @@ def test_another_order_of_the_pool_changes_nothing_where_no_scores_tie(name: str
 def test_only_xal_trains_on_explanations() -> None:
     found: dict[str, QueryStrategy] = {name: query_strategy(name) for name in STRATEGIES}
     assert all(strategy.name == name for name, strategy in found.items())
-    assert {name for name, strategy in found.items() if strategy.uses_explanations} == {"xal"}
+    assert {name for name, strategy in found.items() if strategy.uses_explanations} == {"xal", "xal-std"}
+    assert {name for name, strategy in found.items() if strategy.acquisition != "paper"} == {"xal-std"}
     assert found["random"].needs == frozenset()
     assert found["entropy"].needs == {"probabilities"}
-    assert found["xal"].needs == {"probabilities", "explanation_scores"}
+    assert found["xal"].needs == found["xal-std"].needs == {"probabilities", "explanation_scores"}
 
 
 def test_an_unknown_name_or_parameter_lists_what_there_is() -> None:
-    with pytest.raises(InputError, match="unknown query strategy 'ranodm'; expected one of random, entropy, xal"):
+    with pytest.raises(
+        InputError, match="unknown query strategy 'ranodm'; expected one of random, entropy, xal, xal-std"
+    ):
         query_strategy("ranodm")
     with pytest.raises(InputError, match="random has no parameter 'lambda_'; it has none"):
         query_strategy("random", lambda_=0.5)

@@ -1,11 +1,12 @@
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from training.strategies import PoolScores
+from training.strategies import PoolScores, QueryStrategy
 from training.strategies.uncertainty import entropy_sampling
-from training.strategies.xal import xal_sampling
+from training.strategies.xal import standardised_xal_sampling, xal_sampling
 
 RNG = np.random.default_rng(0)
 
@@ -35,17 +36,49 @@ def test_lambda_is_the_papers_unless_said_otherwise() -> None:
         assert xal_sampling().select(shifted, 3, RNG).tolist() == order
 
 
-def test_without_weight_on_explanations_the_choice_is_entropys() -> None:
+@pytest.mark.parametrize(
+    ("lambda_", "paper", "standardised"),
+    [
+        (0.5, [3, 2, 1, 0], [3, 2, 1, 0]),
+        (1.5, [3, 2, 1, 0], [3, 1, 2, 0]),
+        (2.5, [3, 1, 2, 0], [3, 1, 2, 0]),
+    ],
+)
+def test_standardised_lambda_weighs_one_spread_against_the_other(
+    lambda_: float, paper: list[int], standardised: list[int]
+) -> None:
+    # exp(-p) is 3, 5, 3, 5 of 16 and exp(c) 1, 1, 3, 3 of 8: 1/16 and 1/8 from their means. Text 1, certain and badly
+    # explained, comes before text 2, its opposite, where lambda/16 > 1/8; with terms of one spread where lambda > 1.
+    probabilities = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1 / 3] * 3, [1 / 3] * 3])
+    scores = PoolScores(4, probabilities, -np.log([3.0, 5.0, 3.0, 5.0]))
+    assert xal_sampling(lambda_).select(scores, 4, RNG).tolist() == paper
+    assert standardised_xal_sampling(lambda_).select(scores, 4, RNG).tolist() == standardised
+
+
+BOTH = pytest.mark.parametrize("sampling", [xal_sampling, standardised_xal_sampling])
+
+
+@BOTH
+def test_without_weight_on_explanations_the_choice_is_entropys(sampling: Callable[..., QueryStrategy]) -> None:
     rng = np.random.default_rng(5)
     scores = PoolScores(50, rng.dirichlet([1.0, 1.0, 1.0], 50), -rng.exponential(1.0, 50))
-    assert xal_sampling(0.0).select(scores, 20, RNG).tolist() == entropy_sampling().select(scores, 20, RNG).tolist()
+    assert sampling(0.0).select(scores, 20, RNG).tolist() == entropy_sampling().select(scores, 20, RNG).tolist()
 
 
-def test_equal_scores_keep_the_pools_order() -> None:
+@BOTH
+def test_equal_scores_keep_the_pools_order(sampling: Callable[..., QueryStrategy]) -> None:
     scores = PoolScores(5, np.full((5, 2), 0.5), np.full(5, -1.0))
-    assert xal_sampling().select(scores, 3, RNG).tolist() == [0, 1, 2]
+    assert sampling().select(scores, 3, RNG).tolist() == [0, 1, 2]
 
 
-def test_very_unnatural_explanations_do_not_overflow() -> None:
+@BOTH
+def test_very_unnatural_explanations_do_not_overflow(sampling: Callable[..., QueryStrategy]) -> None:
     scores = PoolScores(3, np.full((3, 2), 0.5), np.array([-1.0, -900.0, -901.0]))
-    assert xal_sampling().select(scores, 3, RNG).tolist() == [2, 1, 0]
+    assert sampling().select(scores, 3, RNG).tolist() == [2, 1, 0]
+
+
+def test_where_one_term_is_the_same_for_all_texts_the_other_chooses() -> None:
+    equal = PoolScores(3, PROBABILITIES[[2, 0, 1]], np.full(3, -1.0))
+    assert standardised_xal_sampling().select(equal, 3, RNG).tolist() == [1, 2, 0]
+    certain = PoolScores(3, PROBABILITIES[[2, 2, 2]], P)
+    assert standardised_xal_sampling().select(certain, 3, RNG).tolist() == [2, 1, 0]

@@ -1,0 +1,53 @@
+"""All cells of a comparison, one after the other; those that stand in the results already are passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+
+from benchmarks.cell import Protocol, run_cell
+from benchmarks.datasets import DataSet
+from benchmarks.results import Key, append_cell, key_of, read_cells
+from benchmarks.rows import Settled, digest
+from training.config import git_hash, versions
+from training.judge import train_judge
+
+
+def run_grid(
+    rows: Sequence[Settled],
+    data_sets: Sequence[DataSet],
+    labels: Sequence[int],
+    seeds: Sequence[int],
+    results: Path,
+    *,
+    cache: Path,
+    corpora: Sequence[DataSet] = (),
+    device: str = "auto",
+    protocol: Protocol | None = None,
+    progress: bool = True,
+) -> None:
+    """Measure every (seed, number of labels, data set, row) that is not in ``results`` with these very settings, and
+    add each to it the moment it is measured.
+
+    cache: where adapted backbones are kept. corpora: what they learn to explain from, the first that is of another task
+    than the data set. Seeds are outermost: a comparison that is stopped early has few seeds of everything, not
+    everything of few rows.
+    """
+    protocol = protocol or Protocol()
+    judges = {data.name: train_judge(data.explained(data.pool)) for data in data_sets}
+    for seed, n, data, settled in product(seeds, labels, data_sets, rows):
+        corpus = next((other for other in corpora if other.name != data.name), None)
+        settings = settled.settings(corpus) | {"protocol": asdict(protocol), "data": data.digest}
+        key = Key(settled.row.name, data.name, n, seed, digest(settings))
+        title = f"{key.row}, {key.data}, {n} labels, seed {seed}"
+        if key in map(key_of, read_cells(results)):
+            print(f"{title}: measured already", flush=True)
+            continue
+        ready = settled.adapted_to(data, corpus, cache=cache, device=device, progress=progress)
+        judge = judges[data.name]
+        found = run_cell(ready, data, judge, labels=n, seed=seed, device=device, protocol=protocol, progress=progress)
+        origin = {"settings": settings, "versions": versions(), "git_hash": git_hash()}
+        append_cell(results, key._asdict() | found | {"adaptation": ready.adaptation_report()} | origin)
+        print(f"{title}: macro-F1 {found['macro_f1']:.3f}, {found['train_seconds']:.0f} s to train", flush=True)

@@ -1,0 +1,257 @@
+"""The composed family: any encoder beside any decoder-only language model.
+
+The decoder reads a soft prefix, the encoder's states projected into its own embeddings, then the text in its own
+tokens, then a cue, and writes the explanation. The explanation losses reach the encoder through the soft prefix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    EncoderDecoderConfig,
+    PreTrainedModel,
+)
+
+from service.model.encoding import DECODER, TextEncoder, TokenBatch
+from service.model.network import Branches, Conditioning, Memory, Pooling, check_length, pool, positions, width
+from service.model.prefix import (
+    Prefix,
+    PrefixMemory,
+    PrefixNetwork,
+    check_room,
+    cues,
+    places,
+    plain_generation,
+    room,
+    writes,
+)
+from service.model.scoring import token_log_probs
+
+
+class ComposedModel(PreTrainedModel):
+    """An encoder, a decoder-only language model, and the bridge between them, saved and loaded as one model.
+
+    bridge: encoder states, normalised, -> the decoder's embeddings. Its configuration is transformers' own for pairs
+    of an encoder and a decoder, so that AutoConfig reads it.
+    """
+
+    config_class = EncoderDecoderConfig
+    base_model_prefix = "composed"
+    main_input_name = "input_ids"
+    _supports_sdpa = True
+
+    def __init__(
+        self,
+        config: EncoderDecoderConfig,
+        encoder: PreTrainedModel | None = None,
+        decoder: PreTrainedModel | None = None,
+    ) -> None:
+        super().__init__(config)
+        self.encoder = encoder if encoder is not None else AutoModel.from_config(config.encoder)
+        self.decoder = decoder if decoder is not None else AutoModelForCausalLM.from_config(config.decoder)
+        embeddings = self.decoder.get_input_embeddings()
+        self.bridge = nn.Linear(width(config.encoder), embeddings.embedding_dim)  # OPT-350m's states are wider
+        self.post_init()
+
+    @classmethod
+    def of(cls, encoder: PreTrainedModel, decoder: PreTrainedModel) -> ComposedModel:
+        """Compose two pre-trained models. The bridge is new, drawn from torch's global generator."""
+        # Where the halves came from is no part of the model: the same model would get another hash on every machine.
+        halves = [{**half.config.to_dict(), "_name_or_path": ""} for half in (encoder, decoder)]
+        config = EncoderDecoderConfig(encoder=halves[0], decoder=halves[1])
+        model = cls(config, encoder, decoder)
+        # A soft prefix as large as the decoder's own embeddings is the least surprise for its first layer.
+        scale = decoder.get_input_embeddings().weight.detach().double().square().mean().sqrt().item()
+        nn.init.normal_(model.bridge.weight, std=scale / model.bridge.in_features**0.5)
+        nn.init.zeros_(model.bridge.bias)
+        return model
+
+    def get_input_embeddings(self) -> nn.Module:
+        embeddings: nn.Module = self.encoder.get_input_embeddings()
+        return embeddings
+
+    def get_output_embeddings(self) -> nn.Module:
+        embeddings: nn.Module = self.decoder.get_output_embeddings()
+        return embeddings
+
+
+class Composed(PrefixNetwork):
+    """A network over a ComposedModel. The decoder's row: [BOS] soft prefix, text, cue, explanation, end."""
+
+    def __init__(self, *settings: Any, bos_id: int | None, max_input_tokens: int) -> None:
+        super().__init__(*settings)
+        self.bos_id = bos_id  # language models lean on their first token: it is not the place for a soft prefix
+        self.longest_prefix = 2 * max_input_tokens + (bos_id is not None)
+
+    @property
+    def hidden_size(self) -> int:
+        return width(self.backbone.config.encoder)
+
+    @property
+    def encoder(self) -> nn.Module:
+        module: nn.Module = self.backbone.encoder
+        return module
+
+    @property
+    def decoder(self) -> PreTrainedModel:
+        return self.backbone.decoder
+
+    @property
+    def decoder_positions(self) -> int | None:
+        return room(self.backbone.config.decoder, self.longest_prefix, self.cues)
+
+    def encode(self, batch: TokenBatch) -> PrefixMemory:
+        if batch.decoder is None:
+            raise ValueError("this decoder reads the texts too; make the batch with TextEncoder.inputs")
+        states = self.encoder(
+            input_ids=batch.ids, attention_mask=batch.mask.long(), return_dict=True
+        ).last_hidden_state  # (batch, source, hidden)
+        return PrefixMemory(states, batch.mask, pool(states, batch.mask, self.pooling), batch.decoder, None)
+
+    def remember(self, memory: Memory) -> PrefixMemory:
+        assert isinstance(memory, PrefixMemory)
+        if memory.prefix is not None:
+            return memory
+        embeddings, mask = self._prefix(memory)
+        cache = DynamicCache()
+        self.decoder(
+            inputs_embeds=embeddings,
+            attention_mask=mask.long(),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+            position_ids=places(mask),
+        )
+        return replace(memory, prefix=Prefix(cache, mask))
+
+    def explanation_log_probs(
+        self, memory: Memory, explanations: TokenBatch, owners: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
+        assert isinstance(memory, PrefixMemory)
+        branches, length = self.branches(explanations, labels), explanations.ids.shape[1]
+        if owners is None:
+            owners = torch.arange(len(explanations.ids), device=self.device)
+        if memory.prefix is None:
+            return self._packed_log_probs(memory, branches, length, owners)
+        return self.cached_log_probs(memory.prefix.select(owners), branches, length)
+
+    def _prefix(self, memory: PrefixMemory) -> tuple[Tensor, Tensor]:
+        """What the decoder reads before any cue: (batch, prefix, width) embeddings and their (batch, prefix) mask."""
+        embed = self.decoder.get_input_embeddings()
+        normal = F.layer_norm(memory.states, memory.states.shape[-1:])
+        parts, masks = [self.backbone.bridge(normal), embed(memory.text.ids)], [memory.mask, memory.text.mask]
+        if self.bos_id is not None:
+            start = torch.full_like(memory.text.ids[:, :1], self.bos_id)
+            parts, masks = [embed(start), *parts], [torch.ones_like(start, dtype=torch.bool), *masks]
+        dtype = parts[-1].dtype
+        return torch.cat([part.to(dtype) for part in parts], dim=1), torch.cat(masks, dim=1)
+
+    def _packed_log_probs(self, memory: PrefixMemory, branches: Branches, length: int, owners: Tensor) -> Tensor:
+        """All explanations of a text behind its prefix in one row, none of which sees another. -> (n, length)."""
+        prefix, prefix_mask = self._prefix(memory)
+        row, place, own = pack(branches.mask, owners, len(prefix_mask))
+        ids, targets, steps = (torch.zeros_like(own) for _ in range(3))
+        ids[row, place] = branches.ids[branches.mask]
+        targets[row, place] = branches.targets[branches.mask]
+        steps[row, place] = (branches.mask.long().cumsum(dim=1) - 1)[branches.mask]
+        embeddings = torch.cat([prefix, self.decoder.get_input_embeddings()(ids).to(prefix.dtype)], dim=1)
+        numbers = torch.cat([places(prefix_mask), prefix_mask.sum(dim=1, keepdim=True) + steps], dim=1)
+        logits = self.decoder(
+            inputs_embeds=embeddings,
+            attention_mask=self.attended(branch_mask(prefix_mask, own), embeddings.dtype),
+            use_cache=False,
+            logits_to_keep=own.shape[1],
+            position_ids=numbers,
+        ).logits  # (batch, packed, vocab)
+        log_probs = torch.zeros(branches.mask.shape, device=self.device)
+        log_probs[branches.mask] = token_log_probs(logits, targets)[row, place]
+        return branches.explanations(log_probs, length)
+
+
+def pack(mask: Tensor, owners: Tensor, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Where each token of n branches stands if those of one text share a row, one behind the other.
+
+    mask: (n, width) bool. owners: (n,), the branches' rows, ascending. -> (tokens,) rows and (tokens,) places of the
+    true entries of ``mask``, and (batch, packed): which branch stands in each place, -1 for none.
+    """
+    lengths = mask.sum(dim=1)
+    ends = lengths.cumsum(dim=0)
+    totals = torch.zeros(batch, dtype=torch.long, device=mask.device).index_add(0, owners, lengths)
+    starts = ends - lengths - (totals.cumsum(dim=0) - totals)[owners]  # (n,), within the owner's row
+    place = (starts.unsqueeze(1) + torch.arange(mask.shape[1], device=mask.device))[mask]
+    row = owners.unsqueeze(1).expand_as(mask)[mask]
+    own = torch.full((batch, int(totals.max())), -1, device=mask.device)
+    own[row, place] = torch.arange(len(mask), device=mask.device).unsqueeze(1).expand_as(mask)[mask]
+    return row, place, own
+
+
+def branch_mask(prefix: Tensor, own: Tensor) -> Tensor:
+    """Who sees whom in packed rows: the prefix is causal, a branch sees the prefix and itself as far as it goes.
+
+    prefix: (batch, prefix) bool. own: (batch, packed), branch numbers. -> (batch, 1, length, length) bool.
+    """
+    # The prefix is everybody's, -2; padding of either part is seen by itself alone: a softmax over nothing is NaN.
+    common = torch.full_like(prefix, -2, dtype=torch.long).masked_fill(~prefix, -1)
+    part = torch.cat([common, own], dim=1)  # (batch, length)
+    length = part.shape[1]
+    visible = (part.unsqueeze(1) == part.unsqueeze(2)) | (part.unsqueeze(1) == -2)  # (batch, query, key)
+    visible &= (part != -1).unsqueeze(1)
+    causal = torch.ones(length, length, dtype=torch.bool, device=own.device).tril()
+    itself = torch.eye(length, dtype=torch.bool, device=own.device)
+    return ((visible & causal) | itself).unsqueeze(1)
+
+
+def composed(backbone: ComposedModel, encoder: TextEncoder, pooling: Pooling, conditioning: Conditioning) -> Composed:
+    """Put a new head on a composed model whose tokenizers are the encoder's.
+
+    Raises InputError where the task's lengths do not fit the positions of either half.
+    """
+    task, tokenizer = encoder.task, encoder.decoder_tokenizer
+    assert tokenizer is not None  # a composed model's directory holds one
+    network = Composed(
+        backbone,
+        len(task.labels),
+        pooling,
+        cues(encoder, conditioning),
+        encoder.eos_id,
+        encoder.pad_id,
+        bos_id=tokenizer.bos_token_id,
+        max_input_tokens=task.max_input_tokens,
+    )
+    check_length("max_input_tokens", task.max_input_tokens, positions(backbone.config.encoder))
+    check_room(network, task)
+    plain_generation(backbone.decoder, encoder.eos_id, encoder.pad_id)
+    return network
+
+
+def compose(encoder: str | Path, decoder: str | Path, directory: Path) -> None:
+    """Write a composed model and its tokenizers into a directory, the bridge drawn with seed 0.
+
+    encoder, decoder: hub ids or directories. Raises OSError or ValueError as transformers does for what it cannot load,
+    and ValueError for a decoder that is no causal language model.
+    """
+    local: dict[str, Any] = {"trust_remote_code": False}
+    config = AutoConfig.from_pretrained(str(decoder), **local)
+    if not writes(config):
+        raise ValueError(f"a model of type {config.model_type} cannot write explanations; give a causal language model")
+    halves: dict[str, Any] = {**local, "use_safetensors": True, "dtype": torch.float32}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = ComposedModel.of(
+            AutoModel.from_pretrained(str(encoder), **halves),
+            AutoModelForCausalLM.from_pretrained(str(decoder), **halves),
+        )
+    model.save_pretrained(directory)
+    AutoTokenizer.from_pretrained(str(encoder), **local).save_pretrained(directory)
+    AutoTokenizer.from_pretrained(str(decoder), **local).save_pretrained(directory / DECODER)

@@ -1,0 +1,203 @@
+"""Decoder-only language models: the text stands before the explanation, and the keys and values of it are the memory.
+
+Three ways to the same numbers: the prefix computed once and its cache given to every explanation and beam (here), all
+explanations of a text packed behind one prefix in a single pass (composed.py, for training), or each sequence alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    DynamicCache,
+    GenerationConfig,
+    PreTrainedModel,
+)
+
+from service.model.encoding import TextEncoder, TokenBatch
+from service.model.errors import InputError
+from service.model.network import Branches, Conditioning, Memory, Network, positions
+from service.model.scoring import token_log_probs
+from service.model.task import Task
+
+CUE = "\nExplanation:\n"
+LABEL_CUE = "\nLabel: {label}\nExplanation:\n"
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What a decoder keeps of the tokens before an explanation.
+
+    cache: keys and values of every layer, (batch, heads, prefix, head width). mask: (batch, prefix) bool, false where
+    padding stands, which may be anywhere in a row but at its first place.
+    """
+
+    cache: DynamicCache
+    mask: Tensor
+
+    def select(self, rows: Tensor) -> Prefix:
+        """The prefixes of the given texts, a row per entry (repeats allowed). rows: (n,) int64."""
+        cache = DynamicCache()
+        for number, layer in enumerate(self.cache.layers):
+            cache.update(layer.keys.index_select(0, rows), layer.values.index_select(0, rows), number)
+        return Prefix(cache, self.mask.index_select(0, rows))
+
+
+@dataclass(frozen=True)
+class PrefixMemory(Memory):
+    """A memory whose decoder has read the text, or can. text: the decoder's tokens of it. prefix: None until read."""
+
+    text: TokenBatch
+    prefix: Prefix | None
+
+    def select(self, rows: Tensor) -> PrefixMemory:
+        encoded = super().select(rows)
+        text = TokenBatch(self.text.ids.index_select(0, rows), self.text.mask.index_select(0, rows))
+        prefix = self.prefix.select(rows) if self.prefix else None
+        return PrefixMemory(encoded.states, encoded.mask, encoded.h0, text, prefix)
+
+
+class PrefixNetwork(Network):
+    """A network whose decoder is a causal language model. longest_prefix: tokens it reads before a cue, at most."""
+
+    longest_prefix: int
+
+    @property
+    def decoder(self) -> PreTrainedModel:
+        """The causal language model itself."""
+        raise NotImplementedError
+
+    def read(self, memory: PrefixMemory) -> Prefix:
+        """The memory's prefix. Raises ValueError where ``remember`` has not been called."""
+        if memory.prefix is None:
+            raise ValueError("the decoder has not read the texts of this memory; call remember first")
+        return memory.prefix
+
+    def cached_log_probs(self, prefix: Prefix, branches: Branches, length: int) -> Tensor:
+        """Explanations behind prefixes that have been read, a row of each for every explanation. -> (n, length)."""
+        logits = self.decoder(
+            input_ids=branches.ids,
+            attention_mask=torch.cat([prefix.mask, branches.mask], dim=1).long(),
+            past_key_values=prefix.cache,
+            use_cache=True,
+            position_ids=behind(prefix.mask, branches.ids.shape[1]),
+        ).logits  # (n, width, vocab)
+        return branches.explanations(token_log_probs(logits, branches.targets), length)
+
+    def search(self, memory: Memory, cue: Sequence[int], num_beams: int, max_new_tokens: int) -> list[list[int]]:
+        assert isinstance(memory, PrefixMemory)
+        prefix, n = self.read(memory), len(memory.mask)
+        # The cue is read once per text, and copied to the beams with the prefix; its last token begins the search.
+        rows = torch.arange(n, device=self.device)
+        prefix = self._read_on(prefix.select(rows), cue[:-1])
+        prefix.cache.batch_repeat_interleave(num_beams)
+        place = torch.full((n, prefix.mask.shape[1] + 1), self.pad_id, device=self.device)  # generate counts from here
+        place[:, -1] = cue[-1]
+        sequences = self.decoder.generate(
+            input_ids=place,
+            attention_mask=torch.cat([prefix.mask, prefix.mask.new_ones(n, 1)], dim=1).long(),
+            past_key_values=prefix.cache,
+            num_beams=num_beams,
+            max_new_tokens=max_new_tokens,
+            early_stopping=num_beams > 1,
+            length_penalty=1.0,
+            do_sample=False,
+        )  # (n, prefix + 1 + length)
+        found: list[list[int]] = sequences[:, place.shape[1] :].tolist()
+        return found
+
+    def _read_on(self, prefix: Prefix, tokens: Sequence[int]) -> Prefix:
+        """The prefix with the same tokens behind every row; its cache is the given one, grown."""
+        if not tokens:
+            return prefix
+        ids = torch.tensor([tokens] * len(prefix.mask), device=self.device)
+        mask = torch.cat([prefix.mask, torch.ones_like(ids, dtype=torch.bool)], dim=1)
+        self.decoder(
+            input_ids=ids,
+            attention_mask=mask.long(),
+            past_key_values=prefix.cache,
+            use_cache=True,
+            logits_to_keep=1,
+            position_ids=behind(prefix.mask, len(tokens)),
+        )
+        return Prefix(prefix.cache, mask)
+
+    def attended(self, visible: Tensor, dtype: torch.dtype) -> Tensor:
+        """Who sees whom, as the decoder's attention takes it. (batch, 1, query, key) bool -> the same shape."""
+        if self.decoder.config._attn_implementation == "sdpa":
+            return visible
+        # Written-out attention (Gemma 2, GPT-Neo, GPT-OSS) adds the mask to its scores, where true would count as 1.
+        return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+
+
+def places(mask: Tensor) -> Tensor:
+    """Position of every token of a row, padding not counted. (batch, length) bool -> (batch, length)."""
+    return (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+
+
+def behind(mask: Tensor, length: int) -> Tensor:
+    """Positions of ``length`` tokens that follow the tokens of a mask. (batch, prefix) bool -> (batch, length)."""
+    return mask.sum(dim=1, keepdim=True) + torch.arange(length, device=mask.device)
+
+
+def cues(encoder: TextEncoder, conditioning: Conditioning) -> list[tuple[int, ...]]:
+    """What stands between a text and its explanation, with the words of each label where it is given one."""
+    if conditioning == "none":
+        return [encoder.decoder_tokens(CUE)]
+    return [encoder.decoder_tokens(LABEL_CUE.format(label=words)) for words in encoder.task.labels.values()]
+
+
+def writes(config: Any) -> bool:
+    """Whether a configuration is that of a causal language model that can be given a cache and positions."""
+    # BERT and its kin have a head for it, but were trained to fill gaps, and number their positions as they like.
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or type(config) in MODEL_FOR_MASKED_LM_MAPPING:
+        return False
+    takes = inspect.signature(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].forward).parameters
+    # Recurrent layers (Mamba, Qwen3-Next) keep no keys to share; without position ids (BLOOM, MPT) padding would count.
+    kinds = {"full_attention", "sliding_attention", *_layer_types(config)}
+    return {"past_key_values", "position_ids"} <= set(takes) and len(kinds) == 2
+
+
+def room(decoder_config: Any, before: int, cues: Sequence[Sequence[int]]) -> int | None:
+    """The longest explanation behind ``before`` tokens of text and the longest cue; None where there is no end.
+
+    All must fit a sliding window, too: what leaves it depends on the padding of a cached prefix, and on packing.
+    """
+    ends = [end for end in (positions(decoder_config), _window(decoder_config)) if end is not None]
+    return min(ends) - before - max(map(len, cues)) + 1 if ends else None
+
+
+def check_room(network: PrefixNetwork, task: Task) -> None:
+    """Raise InputError where text, cue and explanation do not fit the decoder together."""
+    end = network.decoder_positions
+    if end is not None and task.max_explanation_tokens > end:
+        needed = network.longest_prefix + max(map(len, network.cues)) + task.max_explanation_tokens - 1
+        raise InputError(
+            f"task: max_input_tokens {task.max_input_tokens} and max_explanation_tokens {task.max_explanation_tokens} "
+            f"take {needed} tokens of the decoder, which reads {needed - task.max_explanation_tokens + end}; "
+            "lower one of them"
+        )
+
+
+def _window(decoder_config: Any) -> int | None:
+    """How far back the layers see that see least; None where all see everything."""
+    if _layer_types(decoder_config) == {"full_attention"}:
+        return None
+    named = (getattr(decoder_config.get_text_config(), name, None) for name in ("sliding_window", "window_size"))
+    return min((size for size in named if isinstance(size, int)), default=None)
+
+
+def _layer_types(decoder_config: Any) -> set[str]:
+    return set(getattr(decoder_config.get_text_config(), "layer_types", None) or [])
+
+
+def plain_generation(decoder: PreTrainedModel, eos_id: int, pad_id: int) -> None:
+    """Forget a checkpoint's own generation settings: the hypothesis is the model's most probable explanation."""
+    decoder.generation_config = GenerationConfig(eos_token_id=eos_id, pad_token_id=pad_id)

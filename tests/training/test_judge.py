@@ -1,0 +1,50 @@
+import json
+
+import pytest
+
+from service.model.errors import InputError
+from tests import tiny
+from training.judge import Explanations, train_judge
+
+CLEAR = {
+    "1": {"good": "The writer praises the screen.", "bad": "The writer complains of the screen."},
+    "2": {"good": "Praise for the battery.", "bad": "A complaint about the battery."},
+}
+
+
+def recorded() -> dict[str, dict[str, str]]:
+    rows = [json.loads(line) for line in tiny.EXPLANATIONS.read_text(encoding="utf-8").splitlines()]
+    return {row["id"]: row["explanations"] for row in rows}
+
+
+def of_reviews(explanations: Explanations, remainder: int) -> Explanations:
+    """The explanations of every third review, or of all others."""
+    return {id: own for id, own in explanations.items() if (int(id.partition("_")[0]) % 3 == 0) == (remainder == 0)}
+
+
+def test_the_judge_names_the_label_that_unseen_words_argue_for() -> None:
+    judge = train_judge(CLEAR)
+    assert judge.judge(["He praises the sound.", "One complains of the sound."]) == ["good", "bad"]
+    assert judge.judge([]) == []
+
+
+def test_accuracy_is_the_share_of_labels_named_by_hand() -> None:
+    judge = train_judge(CLEAR)
+    swapped = {"9": {"good": "He praises it.", "bad": "She complains of it."}, "10": {"good": "A complaint."}}
+    assert judge.accuracy(swapped) == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match="found none"):
+        judge.accuracy({})
+
+
+def test_on_the_recorded_explanations_the_judge_is_far_above_chance_and_repeats() -> None:
+    learned, unseen = of_reviews(recorded(), 1), of_reviews(recorded(), 0)
+    judge = train_judge(learned)
+    assert judge.accuracy(unseen) > 0.85  # a third of the explanations stand for each label
+    texts = [text for own in unseen.values() for text in own.values()]
+    assert train_judge(learned).judge(texts) == judge.judge(texts)
+
+
+@pytest.mark.parametrize("explanations", [{}, {"1": {"good": "Fine."}}])
+def test_a_judge_needs_two_labels(explanations: Explanations) -> None:
+    with pytest.raises(InputError, match="at least two labels"):
+        train_judge(explanations)
