@@ -172,11 +172,12 @@ def _adapt(
             losses = _optimise(network, lessons, config, rng, progress)
     network.cpu().backbone.save_pretrained(directory)
     encoder.save(directory)
+    ends = max(1, len(losses) // 5)
     report = {
         "texts": len(lessons[0].items),
         "explanations": len(lessons[1].items) if corpus is not None else 0,
-        "first_loss": float(np.mean(losses[:20])),
-        "last_loss": float(np.mean(losses[-20:])),
+        "first_loss": float(np.mean(losses[:ends])),
+        "last_loss": float(np.mean(losses[-ends:])),
         "seconds": round(time.perf_counter() - begin, 1),
     }
     (directory / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -262,7 +263,8 @@ def _loss(lesson: _Lesson, batch: Sequence[_Item], ranking: float) -> Tensor:
     owners = torch.arange(len(batch), device=device).repeat_interleave(k)
     labels = torch.tensor([label for item in batch for label in item.labels])
     scores = explanation_score(network.explanation_log_probs(memory, flat, owners, labels), flat.mask).view(-1, k)
-    return generation_loss(scores) + (ranking * ranking_loss(scores) if k > 1 else 0.0)
+    written = scores if network.conditioning == "label" else scores[:, :1]
+    return generation_loss(written) + ranking * ranking_loss(scores)
 
 
 def _identity(task: Task, examples: Sequence[Example]) -> object:

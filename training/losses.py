@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from service.model.network import Conditioning
+
 
 def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Eq. 3, L_cls: cross-entropy of the gold label, averaged over the batch. (batch, C), (batch,) -> scalar, nats."""
@@ -12,14 +14,14 @@ def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def generation_loss(scores: Tensor) -> Tensor:
-    """Eq. 4, L_gen: negative log-likelihood of the reasonable explanation e_0, averaged over the batch.
+    """Eq. 4, L_gen: negative log-likelihood of the explanations to be written, averaged over them and the batch.
 
-    Taken as the mean over the tokens of each e_0, which makes it -p_0 by Eq. 6: lambda1 = 0.1 presumes this (a sum over
-    tokens would be tens of times larger).
+    Taken as the mean over the tokens of each, which makes it the mean of -p by Eq. 6: lambda1 = 0.1 presumes this (a
+    sum over tokens would be tens of times larger).
 
-    scores: (batch, k), Eq. 6 of each text's explanations, the reasonable one in column 0. -> scalar, nats per token.
+    scores: (batch, m), Eq. 6 of each text's explanations to be written. -> scalar, nats per token.
     """
-    return -scores[:, 0].mean()
+    return -scores.mean()
 
 
 def ranking_loss(scores: Tensor) -> Tensor:
@@ -31,9 +33,22 @@ def ranking_loss(scores: Tensor) -> Tensor:
     return F.relu(scores[:, 1:] - scores[:, :1]).sum(dim=1).mean()
 
 
-def total_loss(logits: Tensor, labels: Tensor, scores: Tensor | None, lambda1: float, lambda2: float) -> Tensor:
-    """Eq. 7: L = L_cls + lambda1 * L_gen + lambda2 * L_rank; L_cls alone without explanations (scores None)."""
+def total_loss(
+    logits: Tensor,
+    labels: Tensor,
+    scores: Tensor | None,
+    lambda1: float,
+    lambda2: float,
+    conditioning: Conditioning = "none",
+) -> Tensor:
+    """Eq. 7: L = L_cls + lambda1 * L_gen + lambda2 * L_rank; L_cls alone without explanations (scores None).
+
+    What is to be written is the reasonable explanation, as in the paper. Where each explanation is given its label,
+    every one of them is what the decoder should write for that label, which is what it will be asked for the predicted
+    one.
+    """
     loss = classification_loss(logits, labels)
     if scores is None:
         return loss
-    return loss + lambda1 * generation_loss(scores) + lambda2 * ranking_loss(scores)
+    written = scores if conditioning == "label" else scores[:, :1]
+    return loss + lambda1 * generation_loss(written) + lambda2 * ranking_loss(scores)

@@ -127,7 +127,7 @@ def batch_loss(network: Network, encoder: TextEncoder, batch: Sequence[_Training
         own = torch.tensor([candidate for text in batch for candidate in text.candidates])
         log_probs = network.explanation_log_probs(memory, flat, owners, own)
         scores = explanation_score(log_probs, flat.mask).view(len(batch), k)
-    return total_loss(logits, labels, scores, config.lambda1, config.lambda2)
+    return total_loss(logits, labels, scores, config.lambda1, config.lambda2, network.conditioning)
 
 
 def accumulate_gradients(
@@ -181,6 +181,8 @@ def _linear(step: int, *, first: int, steps: int, warmup: float) -> float:
     """Share of its learning rate that a part has at a step: it rises during the warm-up, then falls to 0 at the end.
     A part that learns from step ``first`` on has its whole schedule in what is left."""
     done, total = step - first, steps - first
+    if done < 0:
+        return 0.0
     rising = int(warmup * total)
     return max(0.0, done / rising if done < rising else (total - done) / max(1, total - rising))
 

@@ -51,7 +51,8 @@ def _decoders_own(network: Network) -> list[nn.Parameter]:
 
 def _top(decoder: nn.Module, size: int) -> list[nn.Parameter]:
     """Parameters of the last layers, and of what stands behind them but for the head, which is the embeddings' twin."""
-    layers = max((m for m in decoder.modules() if isinstance(m, nn.ModuleList)), key=len)
+    # The outermost list: within a layer may be others (T5's parts, experts), longer ones even.
+    layers = next(m for m in decoder.modules() if isinstance(m, nn.ModuleList))
     if size > len(layers):
         raise InputError(
             f"decoder_tuning: expected at most top-{len(layers)}, all of the decoder's layers; found {size}"
@@ -60,7 +61,8 @@ def _top(decoder: nn.Module, size: int) -> list[nn.Parameter]:
     if (head := getattr(decoder, "get_output_embeddings", lambda: None)()) is not None:
         elsewhere.append(head)
     taken = {id(parameter) for module in elsewhere for parameter in module.parameters()}
-    norms = [parameter for parameter in decoder.parameters() if id(parameter) not in taken]
+    # BERT and BART have a norm of their embeddings, too: it stands in front of the layers.
+    norms = [p for name, p in decoder.named_parameters() if id(p) not in taken and "embed" not in name]
     return [*(parameter for layer in layers[-size:] for parameter in layer.parameters()), *norms]
 
 

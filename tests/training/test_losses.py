@@ -50,6 +50,13 @@ def test_total_loss_weighs_the_three_losses() -> None:
     assert total_loss(LOGITS, LABELS, SCORES, 0.1, 0.01).item() == pytest.approx(expected)
 
 
+def test_explanations_that_are_given_their_labels_are_all_written() -> None:
+    # All six: (1 + 3 + 0.5 + 2 + 1.5 + 1) / 6 = 1.5; with the first text's worst raised by 6: 2.5.
+    scores = SCORES - torch.tensor([[0.0, 6.0, 0.0], [0.0, 0.0, 0.0]])
+    expected = (math.log(2) + math.log(4)) / 2 + 0.1 * 2.5 + 0.01 * 1.0
+    assert total_loss(LOGITS, LABELS, scores, 0.1, 0.01, "label").item() == pytest.approx(expected)
+
+
 def test_without_explanations_only_the_classification_loss_is_left() -> None:
     assert total_loss(LOGITS, LABELS, None, 0.1, 0.01).item() == classification_loss(LOGITS, LABELS).item()
 

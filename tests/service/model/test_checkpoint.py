@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, EncoderDecoderConfig
 
 from service.model import checkpoint
 from service.model.checkpoint import Checkpoint, ModelSettings, Provenance, new_directory, read_settings
 from service.model.decoding import Decoding
 from service.model.encoding import TextEncoder
 from service.model.errors import CheckpointError, InputError
-from service.model.families import load_network
+from service.model.families import family_of, load_network
 from service.model.network import Network
 from service.model.predictor import Item, Prediction, Predictor
 from service.model.scoring import Normaliser
@@ -66,8 +66,9 @@ def write_manifest(directory: Path, manifest: object) -> None:
 def reseal(directory: Path) -> None:
     """Make the manifest fit the files again, as somebody would who writes model directories by hand."""
     manifest = manifest_of(directory)
-    names = [path.name for path in directory.iterdir() if path.name not in ("manifest.json", "README.md")]
-    digests = {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in sorted(names)}
+    names = [path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()]
+    names = sorted({*names} - {"manifest.json", "README.md"})
+    digests = {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in names}
     manifest["files"] = {name: {"sha256": digest} for name, digest in digests.items()}
     manifest["model_version"] = hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()[:16]
     write_manifest(directory, manifest)
@@ -102,6 +103,14 @@ def test_a_loaded_model_answers_as_the_saved_one_did(
         assert right.h0 == pytest.approx(left.h0, abs=1e-6)
 
 
+def tied(network: Network) -> list[list[str]]:
+    """Names of parameters that are one and the same."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [group for group in names.values() if len(group) > 1]
+
+
 def test_all_that_was_saved_is_loaded(
     family: str, trained: Callable[[str], tuple[Network, TextEncoder]], tmp_path: Path
 ) -> None:
@@ -112,15 +121,18 @@ def test_all_that_was_saved_is_loaded(
     assert loaded.model_version == version
     assert loaded.manifest["metrics"] == {"macro_f1": 0.5}
     assert loaded.manifest["lineage"] == {"run": "r", "round": 2}
-    assert (loaded.network.start_id, loaded.network.eos_id, loaded.network.pad_id) == (
-        network.start_id,
+    assert (loaded.network.cues, loaded.network.eos_id, loaded.network.pad_id) == (
+        network.cues,
         network.eos_id,
         network.pad_id,
     )
+    assert (loaded.encoder.cls_id, loaded.encoder.eos_id) == (encoder.cls_id, encoder.eos_id)
     assert not loaded.network.training
     state = network.state_dict()
+    assert loaded.network.state_dict().keys() == state.keys()
     for name, value in loaded.network.state_dict().items():
         assert torch.equal(value, state[name]), name
+    assert tied(loaded.network) == tied(network)
 
 
 @pytest.mark.parametrize(
@@ -131,17 +143,20 @@ def test_all_that_was_saved_is_loaded(
         replace(SETTINGS, normaliser=Normaliser(9.5, 4.5, 50, 0.004, 0.0), acquisition="standardized"),
         replace(SETTINGS, normaliser=None, acquisition="standardized"),
         replace(SETTINGS, pooling="mean", decoding=Decoding(1, 3)),
+        replace(SETTINGS, conditioning="label"),
     ],
 )
 def test_settings_outlive_the_way_through_json(settings: ModelSettings) -> None:
     assert ModelSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
 
 
-def test_directories_from_before_the_standardized_acquisition_have_the_papers() -> None:
-    older = {key: value for key, value in SETTINGS.to_dict().items() if key not in ("acquisition", "std_p", "std_c")}
+def test_older_directories_have_the_papers_acquisition_and_conditioning() -> None:
+    newer = ("acquisition", "std_p", "std_c", "conditioning")
+    older = {key: value for key, value in SETTINGS.to_dict().items() if key not in newer}
     read = ModelSettings.from_dict(older)
     assert read == SETTINGS
     assert (read.acquisition, read.normaliser) == ("paper", Normaliser(9.5, 4.5, 50, None, None))
+    assert read.conditioning == "none"
 
 
 def test_the_files_are_those_of_the_fixed_format(model_dir: Path) -> None:
@@ -156,11 +171,13 @@ def test_the_files_are_those_of_the_fixed_format(model_dir: Path) -> None:
 
 
 def test_plain_transformers_load_the_weights_and_the_tokenizer(
-    family: str, make_model_dir: Callable[[str], Path]
+    family: str, make_model_dir: Callable[..., Path]
 ) -> None:
     directory = make_model_dir(family)
     loaded = checkpoint.load(directory)
-    plain = AutoModelForSeq2SeqLM.from_pretrained(directory)
+    found = family_of(AutoConfig.from_pretrained(directory))
+    assert found is not None
+    plain = found.loader.from_pretrained(directory)  # for a composed model, the class that its configuration names
     ours = loaded.network.backbone.state_dict()
     assert plain.state_dict().keys() == ours.keys()
     assert all(torch.equal(value, ours[name]) for name, value in plain.state_dict().items())
@@ -284,6 +301,26 @@ def listing_a_path_above(manifest: dict[str, Any]) -> None:
     manifest["files"]["../x"] = {"sha256": "0" * 64}
 
 
+def listing_a_path_above_through_the_decoder(manifest: dict[str, Any]) -> None:
+    manifest["files"]["decoder/../../x"] = {"sha256": "0" * 64}
+
+
+def listing_the_folder_above_within_the_decoder(manifest: dict[str, Any]) -> None:
+    manifest["files"]["decoder/.."] = {"sha256": "0" * 64}
+
+
+def listing_a_deeper_folder(manifest: dict[str, Any]) -> None:
+    manifest["files"]["decoder/more/x"] = {"sha256": "0" * 64}
+
+
+def listing_another_folder(manifest: dict[str, Any]) -> None:
+    manifest["files"]["encoder/x"] = {"sha256": "0" * 64}
+
+
+def listing_no_name(manifest: dict[str, Any]) -> None:
+    manifest["files"]["decoder/"] = {"sha256": "0" * 64}
+
+
 def listing_an_absolute_path(manifest: dict[str, Any]) -> None:
     manifest["files"]["/etc/passwd"] = {"sha256": "0" * 64}
 
@@ -323,8 +360,13 @@ def files_without_digests(manifest: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (listing_a_path_above, "manifest.json names '../x', which is not a plain file name"),
-        (listing_an_absolute_path, "manifest.json names '/etc/passwd', which is not a plain file name"),
+        (listing_a_path_above, "manifest.json names '../x', which is no file of a model directory"),
+        (listing_a_path_above_through_the_decoder, "manifest.json names 'decoder/../../x', which is no file"),
+        (listing_the_folder_above_within_the_decoder, "decoder/.. is missing"),
+        (listing_a_deeper_folder, "manifest.json names 'decoder/more/x', which is no file of a model directory"),
+        (listing_another_folder, "manifest.json names 'encoder/x', which is no file of a model directory"),
+        (listing_no_name, "manifest.json names 'decoder/', which is no file of a model directory"),
+        (listing_an_absolute_path, "manifest.json names '/etc/passwd', which is no file of a model directory"),
         (not_listing_the_head, "manifest.json does not list head.safetensors"),
         (another_version, "manifest.json is altered: its model_version is not that of its files"),
         (no_version, "manifest.json is altered"),
@@ -409,7 +451,11 @@ SENSELESS = {
     ),
     "a weight too few": (without_a_weight, "the weights lack encoder.final_layer_norm.weight"),
     "other shapes": (edited("config.json", d_model=64), "the model cannot be loaded"),
-    "an encoder only": (edited("config.json", model_type="bert"), "the model cannot be loaded: Unrecognized config"),
+    "an encoder only": (
+        edited("config.json", model_type="bert"),
+        "the model cannot be loaded: a model of type bert (['T5ForConditionalGeneration']) cannot write explanations",
+    ),
+    "another conditioning": (edited("xal.json", conditioning="text"), "conditioning is 'text'; expected none or label"),
     "weights cut off": (replaced("model.safetensors", b"\x00" * 20), "the model cannot be loaded"),
     "a head that is none": (replaced("head.safetensors", b"pickle"), "the model cannot be loaded"),
 }
@@ -447,6 +493,93 @@ def test_a_pickle_is_not_read_even_if_the_manifest_lists_it(copy: Path) -> None:
     torch.save({"evil": print}, copy / "pytorch_model.bin")
     reseal(copy)
     assert "no file named model.safetensors" in refused(copy)
+
+
+# ------------------------------------------------------------------------------------------------- the decoder's folder
+
+
+@pytest.fixture
+def composed_copy(make_model_dir: Callable[..., Path], tmp_path: Path) -> Path:
+    """A composed model's directory to damage."""
+    return shutil.copytree(make_model_dir("composed-gpt2", "label"), tmp_path / "composed")
+
+
+DECODERS = ["decoder/tokenizer.json", "decoder/tokenizer_config.json"]
+
+
+def test_a_composed_directory_lists_its_decoders_tokenizer_and_any_transformers_reads_its_configuration(
+    composed_copy: Path,
+) -> None:
+    assert sorted(manifest_of(composed_copy)["files"]) == sorted(
+        [*DECODERS, *(name for name in NAMES if name != "generation_config.json")]
+    )
+    config = AutoConfig.from_pretrained(composed_copy)
+    assert type(config) is EncoderDecoderConfig
+    assert (config.encoder.model_type, config.decoder.model_type) == ("bert", "gpt2")
+    for path in composed_copy.rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) & (stat.S_IRGRP | stat.S_IROTH) == stat.S_IRGRP | stat.S_IROTH, path
+
+
+def test_a_composed_models_answers_survive_a_move_and_a_resave(composed_copy: Path, tmp_path: Path) -> None:
+    before = answers(Predictor.load(composed_copy, device="cpu"))
+    composed_copy.rename(tmp_path / "moved")
+    settings = read_settings(tmp_path / "moved")
+    assert settings.conditioning == "label"
+    version = checkpoint.resave(tmp_path / "moved", tmp_path / "again", settings, PROVENANCE)
+    assert version == manifest_of(tmp_path / "moved")["model_version"]  # the same files, the same answers
+    shutil.rmtree(tmp_path / "moved")
+    for left, right in zip(before, answers(Predictor.load(tmp_path / "again", device="cpu")), strict=True):
+        assert left == right
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_damaged_or_missing_file_of_the_decoder_is_found(composed_copy: Path, name: str) -> None:
+    content = (composed_copy / name).read_bytes()
+    (composed_copy / name).write_bytes(content + b" ")
+    assert f"{name} is damaged or altered" in refused(composed_copy)
+    (composed_copy / name).unlink()
+    assert f"{name} is missing" in refused(composed_copy)
+
+
+def stray_file(directory: Path) -> str:
+    (directory / "decoder" / "chat_template.jinja").write_text("x")
+    return "decoder/chat_template.jinja is not in manifest.json"
+
+
+def stray_folder(directory: Path) -> str:
+    (directory / "decoder" / "more").mkdir()
+    (directory / "decoder" / "more" / "x.json").write_text("{}")
+    return "decoder/more is not in manifest.json"
+
+
+def a_file_for_the_folder(directory: Path) -> str:
+    shutil.rmtree(directory / "decoder")
+    (directory / "decoder").write_text("x")
+    return "decoder/tokenizer.json is missing"
+
+
+@pytest.mark.parametrize("spoil", [stray_file, stray_folder, a_file_for_the_folder])
+def test_what_does_not_belong_into_the_decoders_folder_is_named(
+    composed_copy: Path, spoil: Callable[[Path], str]
+) -> None:
+    assert spoil(composed_copy) in refused(composed_copy)
+
+
+def test_an_empty_decoders_folder_in_a_model_without_one_is_named(copy: Path) -> None:
+    (copy / "decoder").mkdir()
+    assert "decoder is not in manifest.json" in refused(copy)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "decoder/tokenizer.json", "decoder"])
+def test_links_are_followed_and_what_they_lead_to_is_verified(composed_copy: Path, tmp_path: Path, name: str) -> None:
+    # As hubs' caches and mounted volumes lay files out.
+    elsewhere = tmp_path / "elsewhere"
+    (composed_copy / name).rename(elsewhere)
+    (composed_copy / name).symlink_to(elsewhere)
+    checkpoint.verify(composed_copy)
+    altered = elsewhere / "tokenizer.json" if elsewhere.is_dir() else elsewhere
+    altered.write_text("{}")
+    assert "tokenizer.json is damaged or altered" in refused(composed_copy)
 
 
 # ------------------------------------------------------------------------------------------------------- all or nothing

@@ -10,72 +10,103 @@ import torch
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
+    BertConfig,
+    BertModel,
     GenerationConfig,
-    PreTrainedModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
-from transformers.modeling_outputs import BaseModelOutput
 
 from service.model import decoding
+from service.model.composed import Composed, ComposedModel
 from service.model.decoding import Decoding, beam_search, score_explanations
-from service.model.encoding import pad
 from service.model.encoder_decoder import EncoderDecoder
+from service.model.encoding import EncodedText, TokenBatch, pad
 from service.model.families import load_network
 from service.model.network import Memory, Network
 from service.model.predictor import Predictor
+from service.model.prefix import plain_generation
+from service.model.prefix_lm import PrefixLM
 from tests import tiny
+from tests.service.model import plain
 
 TEXTS = ("it works", "i love this camera , and the battery lasts all day long", "no", "the price is fair")
 
 
+def encoded(predictor: Predictor, texts: tuple[str, ...] = TEXTS) -> list[EncodedText]:
+    return [predictor.encoder.encode_fields({"text": text}) for text in texts]
+
+
 def memory_of(predictor: Predictor, texts: tuple[str, ...] = TEXTS) -> Memory:
-    encoder = predictor.encoder
-    return predictor.network.encode(encoder.batch([encoder.encode_fields({"text": text}).ids for text in texts]))
+    return predictor.network.encode(predictor.encoder.inputs(encoded(predictor, texts)))
 
 
-def one(memory: Memory, row: int) -> Memory:
-    return memory.select(torch.tensor([row]))
-
-
-def next_log_probs(network: Network, memory: Memory, prefix: list[int]) -> torch.Tensor:
-    """log P(next token | one text, prefix), the decoder run over the whole prefix anew. -> (vocab,) float64."""
-    logits = network.backbone(
-        encoder_outputs=BaseModelOutput(last_hidden_state=memory.states),
-        attention_mask=memory.mask.long(),
-        decoder_input_ids=torch.tensor([[network.cues[0][0], *prefix]]),
-        decoder_attention_mask=torch.ones(1, 1 + len(prefix), dtype=torch.long),
-    ).logits[0, -1]
-    return torch.log_softmax(logits.double(), dim=-1)
-
-
-def eq_6(network: Network, memory: Memory, tokens: list[int]) -> float:
-    log_probs = [next_log_probs(network, memory, tokens[:t])[token].item() for t, token in enumerate(tokens)]
-    return sum(log_probs) / len(log_probs)
-
-
-def greedy_loop(network: Network, memory: Memory, max_new_tokens: int) -> list[int]:
+def greedy_loop(network: Network, text: EncodedText, max_new_tokens: int, label: int | None = None) -> list[int]:
     tokens: list[int] = []
     while len(tokens) < max_new_tokens and network.eos_id not in tokens:
-        tokens.append(int(next_log_probs(network, memory, tokens).argmax()))
+        tokens.append(int(plain.next_log_probs(network, text, tokens, label).argmax()))
     return tokens
 
 
 @torch.inference_mode()
-def test_one_beam_is_a_greedy_loop(predictor: Predictor) -> None:
-    network, memory = predictor.network, memory_of(predictor)
-    hypotheses = beam_search(network, memory, Decoding(num_beams=1, max_new_tokens=10))
-    for row in range(len(TEXTS)):
-        assert hypotheses.tokens[row] == greedy_loop(network, one(memory, row), 10)
+@pytest.mark.parametrize("conditioning", ["none", "label"])
+def test_one_beam_is_a_greedy_loop(family: str, conditioning: str, predictor_of: Callable[..., Predictor]) -> None:
+    predictor = predictor_of(family, conditioning)
+    labels = [2, 0, 2, 1] if conditioning == "label" else None
+    hypotheses = beam_search(predictor.network, memory_of(predictor), Decoding(1, 10), labels)
+    for row, text in enumerate(encoded(predictor)):
+        label = labels[row] if labels else None
+        assert hypotheses.tokens[row] == greedy_loop(predictor.network, text, 10, label)
 
 
 @torch.inference_mode()
-def test_scores_are_eq_6_of_the_hypotheses_and_nothing_of_the_search(predictor: Predictor) -> None:
-    network, memory = predictor.network, memory_of(predictor)
-    hypotheses = beam_search(network, memory, Decoding(num_beams=4, max_new_tokens=9))
-    for row, tokens in enumerate(hypotheses.tokens):
+@pytest.mark.parametrize("conditioning", ["none", "label"])
+def test_scores_are_eq_6_of_the_hypotheses_and_nothing_of_the_search(
+    family: str, conditioning: str, predictor_of: Callable[..., Predictor]
+) -> None:
+    predictor = predictor_of(family, conditioning)
+    labels = [2, 0, 2, 1] if conditioning == "label" else None
+    hypotheses = beam_search(predictor.network, memory_of(predictor), Decoding(4, 9), labels)
+    for row, (text, tokens) in enumerate(zip(encoded(predictor), hypotheses.tokens, strict=True)):
         assert 1 <= len(tokens) <= 9
-        assert hypotheses.scores[row] == pytest.approx(eq_6(network, one(memory, row), tokens), abs=2e-5)
+        label = labels[row] if labels else None
+        assert hypotheses.scores[row] == pytest.approx(plain.score(predictor.network, text, tokens, label), abs=2e-5)
+
+
+@torch.inference_mode()
+def test_a_search_without_labels_where_they_are_needed_is_refused(predictor_of: Callable[..., Predictor]) -> None:
+    predictor = predictor_of("composed-llama", "label")
+    with pytest.raises(ValueError, match="name one for each"):
+        beam_search(predictor.network, memory_of(predictor), Decoding(1, 2))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("family", ["composed-llama", "composed-gpt2"])
+def test_a_search_over_the_cache_is_generates_own_over_the_whole_sequence(
+    family: str, predictor_of: Callable[..., Predictor]
+) -> None:
+    predictor = predictor_of(family)
+    network, encoder = predictor.network, predictor.encoder
+    assert isinstance(network, Composed)
+    found = beam_search(network, memory_of(predictor), Decoding(3, 8))
+    for row, text in enumerate(encoded(predictor)):
+        prefix, _ = network._prefix(network.encode(encoder.inputs([text])))  # type: ignore[arg-type]
+        cue = network.decoder.get_input_embeddings()(torch.tensor([network.cues[0]]))
+        sequences = network.decoder.generate(
+            inputs_embeds=torch.cat([prefix, cue], dim=1),
+            attention_mask=torch.ones(1, prefix.shape[1] + cue.shape[1], dtype=torch.long),
+            num_beams=3,
+            max_new_tokens=8,
+            early_stopping=True,
+            length_penalty=1.0,
+            do_sample=False,
+        )
+        expected = sequences[0].tolist()  # of inputs_embeds, generate returns what is new
+        assert found.tokens[row] == expected[: len(found.tokens[row])]
 
 
 @torch.inference_mode()
@@ -93,35 +124,113 @@ def test_the_search_over_many_texts_is_the_search_over_each(predictor: Predictor
 VOCABULARY, EOS, START, LENGTH = 7, 1, 0, 3
 
 
-def small(family: str, seed: int) -> PreTrainedModel:
+IDS = ((2, 3, 4), (5, 6), (6, 2, 2, 5))
+READ = ((3, 3), (4, 5, 6, 2), (2,))  # the same texts in the tokens of a composed decoder
+CUE = (3, 6)
+SMALL = ("t5", "bart", "composed-llama", "composed-gpt2", "llama")
+
+
+def small(family: str, seed: int) -> Network:
+    """A network over seven tokens. Causal language models pad with their end, as SmolLM2 and GPT-2 do."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        if family == "t5":
-            model: PreTrainedModel = T5ForConditionalGeneration(
-                T5Config(vocab_size=VOCABULARY, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
+        if family in ("t5", "bart"):
+            model = _small_t5() if family == "t5" else _small_bart()
+            model.generation_config = GenerationConfig(
+                decoder_start_token_id=START, eos_token_id=EOS, pad_token_id=START
             )
-            model.lm_head.weight.data *= 0.3  # random T5s are sure of one token; these are in doubt
-        else:
-            model = BartForConditionalGeneration(
-                BartConfig(
-                    vocab_size=VOCABULARY,
-                    d_model=16,
-                    encoder_layers=1,
-                    decoder_layers=1,
-                    encoder_attention_heads=2,
-                    decoder_attention_heads=2,
-                    encoder_ffn_dim=16,
-                    decoder_ffn_dim=16,
-                    max_position_embeddings=16,
-                    init_std=0.5,
-                    pad_token_id=START,
-                    bos_token_id=START,
-                    eos_token_id=EOS,
-                    forced_eos_token_id=None,
-                )
+            return EncoderDecoder(model, 2, "cls", [(START,)], EOS, START).eval()
+        decoder = _small_gpt2() if family.endswith("gpt2") else _small_llama()
+        plain_generation(decoder, EOS, EOS)
+        if family == "llama":
+            return PrefixLM(decoder, 2, "cls", [CUE], EOS, EOS, max_input_tokens=4).eval()
+        bert = BertModel(
+            BertConfig(
+                vocab_size=VOCABULARY,
+                hidden_size=12,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=16,
+                max_position_embeddings=8,
+                initializer_range=0.4,
             )
-    model.generation_config = GenerationConfig(decoder_start_token_id=START, eos_token_id=EOS, pad_token_id=START)
-    return model.eval()
+        )
+        model = ComposedModel.of(bert, decoder)
+        return Composed(model, 2, "cls", [CUE], EOS, EOS, bos_id=START, max_input_tokens=4).eval()
+
+
+def _small_t5() -> T5ForConditionalGeneration:
+    model = T5ForConditionalGeneration(
+        T5Config(vocab_size=VOCABULARY, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
+    )
+    model.lm_head.weight.data *= 0.3  # random T5s are sure of one token; these are in doubt
+    return model
+
+
+def _small_bart() -> BartForConditionalGeneration:
+    return BartForConditionalGeneration(
+        BartConfig(
+            vocab_size=VOCABULARY,
+            d_model=16,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=16,
+            decoder_ffn_dim=16,
+            max_position_embeddings=16,
+            init_std=0.5,
+            pad_token_id=START,
+            bos_token_id=START,
+            eos_token_id=EOS,
+            forced_eos_token_id=None,
+        )
+    )
+
+
+def _small_llama() -> LlamaForCausalLM:
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=32,
+            initializer_range=0.4,
+            pad_token_id=EOS,
+            bos_token_id=START,
+            eos_token_id=EOS,
+        )
+    )
+
+
+def _small_gpt2() -> GPT2LMHeadModel:
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=VOCABULARY,
+            n_embd=16,
+            n_layer=2,
+            n_head=2,
+            n_positions=32,
+            initializer_range=0.4,
+            bos_token_id=EOS,
+            eos_token_id=EOS,
+        )
+    )
+
+
+def texts_of(network: Network) -> list[EncodedText]:
+    read = READ if isinstance(network, Composed) else [()] * 3
+    return [EncodedText(ids, False, tokens) for ids, tokens in zip(IDS, read, strict=True)]
+
+
+def small_memory(network: Network) -> Memory:
+    texts = texts_of(network)
+    batch = pad([text.ids for text in texts], START)
+    if isinstance(network, Composed):
+        batch = TokenBatch(batch.ids, batch.mask, pad([text.decoder_ids for text in texts], EOS))
+    return network.encode(batch)
 
 
 def every_explanation() -> list[list[int]]:
@@ -132,42 +241,42 @@ def every_explanation() -> list[list[int]]:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("family", ["t5", "bart"])
+@pytest.mark.parametrize("family", SMALL)
 @pytest.mark.parametrize("seed", range(4))
 def test_enough_beams_find_what_an_exhaustive_search_finds(family: str, seed: int) -> None:
-    network = EncoderDecoder(small(family, seed), 2, "cls", [(START,)], EOS, START)
-    memory = network.encode(pad([(2, 3, 4), (5, 6), (6, 2, 2, 5)], START))
+    network = small(family, seed)
+    memory = network.remember(small_memory(network))
     hypotheses = beam_search(network, memory, Decoding(num_beams=VOCABULARY**LENGTH, max_new_tokens=LENGTH))
     everything = every_explanation()
     assert len(everything) == 1 + 6 + 36 + 216
-    for row in range(3):
+    for row, text in enumerate(texts_of(network)):
         scores = score_explanations(network, memory, [row] * len(everything), everything)
         best = max(range(len(everything)), key=scores.__getitem__)
         assert hypotheses.tokens[row] == everything[best]
         assert hypotheses.scores[row] == pytest.approx(scores[best], abs=1e-5)
+        assert hypotheses.scores[row] == pytest.approx(plain.score(network, text, everything[best]), abs=1e-5)
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("family", ["t5", "bart"])
+@pytest.mark.parametrize("family", SMALL)
 def test_one_beam_is_a_greedy_loop_where_texts_end_at_different_lengths(family: str) -> None:
     lengths = set()
-    for seed in range(6):
-        network = EncoderDecoder(small(family, seed), 2, "cls", [(START,)], EOS, START)
-        memory = network.encode(pad([(2, 3, 4), (5, 6), (6, 2, 2, 5)], START))
-        hypotheses = beam_search(network, memory, Decoding(num_beams=1, max_new_tokens=8))
-        assert hypotheses.tokens == [greedy_loop(network, one(memory, row), 8) for row in range(3)]
+    for seed in range(8):
+        network = small(family, seed)
+        hypotheses = beam_search(network, small_memory(network), Decoding(num_beams=1, max_new_tokens=8))
+        assert hypotheses.tokens == [greedy_loop(network, text, 8) for text in texts_of(network)]
         lengths |= {len(tokens) for tokens in hypotheses.tokens}
     assert len(lengths) > 1
 
 
 @torch.inference_mode()
-def test_the_exhaustive_searches_end_at_different_lengths() -> None:
+@pytest.mark.parametrize("families", [SMALL[:2], SMALL[2:4], SMALL[4:]])
+def test_the_exhaustive_searches_end_at_different_lengths(families: tuple[str, ...]) -> None:
     # Guards the test above: were all winners equally long, it would not see a wrong length in the ranking.
     lengths = set()
-    for family, seed in itertools.product(["t5", "bart"], range(4)):
-        network = EncoderDecoder(small(family, seed), 2, "cls", [(START,)], EOS, START)
-        memory = network.encode(pad([(2, 3, 4), (5, 6), (6, 2, 2, 5)], START))
-        lengths |= {len(tokens) for tokens in beam_search(network, memory, Decoding(343, LENGTH)).tokens}
+    for family, seed in itertools.product(families, range(4)):
+        network = small(family, seed)
+        lengths |= {len(tokens) for tokens in beam_search(network, small_memory(network), Decoding(343, LENGTH)).tokens}
     assert len(lengths) > 1
 
 
@@ -184,10 +293,11 @@ def test_more_beams_find_nothing_less_probable_than_a_greedy_search_of_one_token
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("family", ["bart", "llama"])
 def test_a_checkpoints_own_generation_settings_change_nothing(
-    backbone_dir: Callable[[str], Path], tmp_path: Path
+    family: str, backbone_dir: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    plain_dir = backbone_dir("bart")
+    plain_dir = backbone_dir(family)
     habits_dir = shutil.copytree(plain_dir, tmp_path / "habits")
     GenerationConfig(
         decoder_start_token_id=2,
@@ -213,8 +323,8 @@ def test_a_checkpoints_own_generation_settings_change_nothing(
             torch.manual_seed(0)
             network, encoder = load_network(directory, tiny.TASK, "cls")
         network.eval()
-        ids = [encoder.encode_fields({"text": text}).ids for text in TEXTS]
-        hypotheses = beam_search(network, network.encode(encoder.batch(ids)), searched)
+        texts = [encoder.encode_fields({"text": text}) for text in TEXTS]
+        hypotheses = beam_search(network, network.encode(encoder.inputs(texts)), searched)
         return hypotheses.tokens, hypotheses.scores
 
     for searched in (Decoding(1, 12), Decoding(3, 12)):
@@ -237,11 +347,12 @@ def test_scores_of_given_explanations_do_not_depend_on_how_they_are_grouped(
     together = score_explanations(network, memory, owners, flat)
     monkeypatch.setattr(decoding, "SCORED_TOKENS", 5)
     assert score_explanations(network, memory, owners, flat) == pytest.approx(together, abs=1e-5)
+    texts = encoded(predictor)
     for owner, tokens, score in zip(owners, flat, together, strict=True):
-        assert score == pytest.approx(eq_6(network, one(memory, owner), list(tokens)), abs=2e-5)
+        assert score == pytest.approx(plain.score(network, texts[owner], tokens), abs=2e-5)
 
 
-def test_no_explanations_have_no_scores(predictor_of: Callable[[str], Predictor]) -> None:
+def test_no_explanations_have_no_scores(predictor_of: Callable[..., Predictor]) -> None:
     predictor = predictor_of("t5")
     with torch.inference_mode():
         assert score_explanations(predictor.network, memory_of(predictor), [], []) == []

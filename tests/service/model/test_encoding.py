@@ -17,8 +17,8 @@ from service.model.predictor import Predictor
 from service.model.task import Task
 from tests import tiny
 
-CLS_WORDS = {"t5": "[CLS]", "bart": "<s>", "bert2bert": "[CLS]", "t5gemma": "[CLS]"}
-LAST_WORDS = {"t5": "</s>", "bart": "</s>", "bert2bert": "[SEP]", "t5gemma": None}
+CLS_WORDS = {**dict.fromkeys(tiny.FAMILIES, "[CLS]"), "bart": "<s>"}
+LAST_WORDS = {**dict.fromkeys(tiny.FAMILIES, "[SEP]"), "t5": "</s>", "bart": "</s>", "t5gemma": None, "llama": None}
 LIMIT = tiny.TASK.max_input_tokens
 
 
@@ -80,7 +80,8 @@ def test_a_text_of_exactly_the_limit_is_not_truncated(family: str, encoder: Text
 
 def test_an_explanation_is_its_own_tokens_and_one_end(encoder: TextEncoder) -> None:
     tokens = encoder.encode_explanation("the reviewer is happy")
-    assert tokens == (*plain_ids(encoder, "the reviewer is happy"), encoder.eos_id)
+    writer = encoder.decoder_tokenizer or encoder.tokenizer
+    assert tokens == (*writer("the reviewer is happy", add_special_tokens=False)["input_ids"], encoder.eos_id)
 
 
 def test_a_longer_explanation_is_cut_and_still_ends(encoder: TextEncoder) -> None:
@@ -95,7 +96,7 @@ def test_a_generated_explanation_comes_back_as_its_text(encoder: TextEncoder) ->
     assert encoder.decode([*tokens, encoder.pad_id, encoder.pad_id]) == "the reviewer is happy"
 
 
-def test_two_fields_are_read_through_the_template(predictor_of: Callable[[str], Predictor]) -> None:
+def test_two_fields_are_read_through_the_template(predictor_of: Callable[..., Predictor]) -> None:
     pair = dataclasses.replace(
         tiny.TASK, fields=("premise", "hypothesis"), input="{premise} So: {hypothesis}", prompt="{label}?"
     )
@@ -152,7 +153,7 @@ def test_a_text_cannot_write_special_tokens_of_a_pure_python_tokenizer() -> None
 
 
 def test_a_tokenizers_unknown_token_may_stay_where_it_is_not_special_otherwise(
-    predictor_of: Callable[[str], Predictor],
+    predictor_of: Callable[..., Predictor],
 ) -> None:
     encoder = predictor_of("t5").encoder
     assert encoder.tokenizer.unk_token_id in encoder.encode_fields({"text": "\u2603"}).ids
@@ -224,7 +225,7 @@ def test_fields_that_the_task_cannot_use_get_a_code_and_a_sentence(
     assert "SECRET" not in raised.value.message
 
 
-def test_a_bad_candidate_is_told_apart_from_a_bad_field(predictor_of: Callable[[str], Predictor]) -> None:
+def test_a_bad_candidate_is_told_apart_from_a_bad_field(predictor_of: Callable[..., Predictor]) -> None:
     with pytest.raises(ItemError, match="the candidate explanation is empty") as raised:
         predictor_of("t5").encoder.encode_explanation("  ")
     assert raised.value.code == "empty_text"
@@ -237,7 +238,7 @@ def test_any_unicode_text_without_surrogates_is_good(text: str) -> None:
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=60).filter(str.strip))
 def test_any_text_becomes_a_cls_and_no_more_tokens_than_the_limit(
-    predictor_of: Callable[[str], Predictor], text: str
+    predictor_of: Callable[..., Predictor], text: str
 ) -> None:
     encoder = predictor_of("bart").encoder
     encoded = encoder.encode_fields({"text": text})
@@ -260,7 +261,61 @@ def test_batches_are_padded_on_the_right_and_masked() -> None:
 def test_a_text_encoders_batches_are_padded_with_its_own_token(encoder: TextEncoder) -> None:
     batch = encoder.batch([(5,), (6, 7)])
     assert batch.ids.tolist() == [[5, encoder.pad_id], [6, 7]]
-    assert encoder.pad_id == encoder.tokenizer.pad_token_id
+    writer = encoder.decoder_tokenizer or encoder.tokenizer
+    assert encoder.pad_id == (encoder.eos_id if writer.pad_token_id is None else writer.pad_token_id)
+
+
+def test_texts_are_padded_with_the_encoders_token_and_read_texts_with_the_decoders(
+    predictor_of: Callable[..., Predictor],
+) -> None:
+    encoder = predictor_of("composed-gpt2").encoder
+    texts = [encoder.encode_fields({"text": text}) for text in ("it works", "it works and works and works")]
+    batch = encoder.inputs(texts)
+    assert batch.decoder is not None
+    for part, pad_id, sequences in (
+        (batch, encoder.tokenizer.pad_token_id, [text.ids for text in texts]),
+        (batch.decoder, encoder.eos_id, [text.decoder_ids for text in texts]),
+    ):
+        longest = len(sequences[1])
+        assert part.ids.tolist() == [[*ids, *[pad_id] * (longest - len(ids))] for ids in sequences]
+        assert part.mask.sum(dim=1).tolist() == [len(ids) for ids in sequences]
+
+
+# ------------------------------------------------------------------------------------- a decoder that reads texts, too
+
+
+def test_what_the_decoder_cannot_read_in_whole_is_truncated_too(predictor_of: Callable[..., Predictor]) -> None:
+    # A rare character is one unknown token to the encoder, and three bytes to the decoder.
+    encoder = predictor_of("composed-llama").encoder
+    assert encoder.decoder_tokenizer is not None
+    whole = encoder.encode_fields({"text": "\u2603" * 10})
+    assert (whole.truncated, len(whole.decoder_ids)) == (False, 30)
+    cut = encoder.encode_fields({"text": "\u2603" * 11})
+    assert len(cut.ids) < LIMIT
+    assert (cut.truncated, len(cut.decoder_ids)) == (True, LIMIT)
+    assert cut.decoder_ids == tuple(encoder.decoder_tokenizer("\u2603" * 11)["input_ids"][:LIMIT])
+
+
+def test_a_text_of_exactly_the_decoders_limit_is_whole(predictor_of: Callable[..., Predictor]) -> None:
+    encoder = predictor_of("composed-llama").encoder
+    exact = encoder.encode_fields({"text": "\u2603" * 10 + "ab"})
+    assert (exact.truncated, len(exact.decoder_ids)) == (False, LIMIT)
+
+
+@pytest.mark.parametrize("family", [*tiny.COMPOSED, "llama"])
+def test_neither_texts_nor_explanations_spell_a_causal_models_special_tokens(
+    family: str, predictor_of: Callable[..., Predictor]
+) -> None:
+    tokenizers = predictor_of(family).encoder
+    encoder = TextEncoder(tokenizers.tokenizer, LONG_TASK, tokenizers.decoder_tokenizer)
+    writer = encoder.decoder_tokenizer or encoder.tokenizer
+    spelled = "good <|im_end|> bad<|endoftext|> <|im_start|> fine [CLS]"
+    found = writer(spelled, add_special_tokens=False)["input_ids"]
+    assert {*found} & {*writer.all_special_ids}  # left to itself, it does
+    for tokens in (encoder.encode_explanation(spelled)[:-1], encoder.encode_fields({"text": spelled}).decoder_ids):
+        assert not {*tokens} & {*writer.all_special_ids}
+    assert encoder.encode_explanation(spelled).count(encoder.eos_id) == 1
+    assert encoder.decode(encoder.encode_explanation(spelled)) == spelled  # split, not dropped
 
 
 def test_batches_by_length_are_filled_from_the_longest() -> None:

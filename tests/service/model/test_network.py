@@ -1,4 +1,4 @@
-"""What holds for the network of every family: encoder, head and decoder against the plainest way to compute the same."""
+"""What holds for every family's network: encoder, head, decoder against the plainest way to compute the same."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
