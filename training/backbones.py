@@ -11,9 +11,9 @@ from typing import Any
 
 from transformers import MODEL_MAPPING, AutoConfig
 
-from service.model.composed import compose
 from service.model.errors import InputError
 from service.model.families import PREFIX_LM, family_of
+from training.composition import compose
 from training.offline_backbones import COMPOSED_TRAINING, COMPOSITIONS, HALVES, Composition, place, prepared
 from training.records import data_hash
 from training.sealed import damage, sealed, size

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, BertConfig, BertLMHeadModel, BertModel, EncoderDecoderModel
 
-from service.model.composed import compose
+from training.composition import compose
 from training.gguf_conversion import convert
 from training.offline_parts import fetch
 from training.sealed import sealed
@@ -77,7 +77,7 @@ def _smollm2(cache: Path, directory: Path) -> None:
 
 
 # The encoder is pre-trained and small, the bridge and the head start from nothing. The decoder can write already: two
-# epochs of low-rank updates teach it what to write about, and the ranking, at the weight of Eq. 3, what fits the text.
+# epochs of low-rank updates teach it what to write about. More weight on the ranking costs it its fluency.
 COMPOSED_TRAINING: Mapping[str, Any] = {
     "pooling": "mean",
     "conditioning": "label",
@@ -88,7 +88,7 @@ COMPOSED_TRAINING: Mapping[str, Any] = {
     "batch_size": 4,
     "epochs": 6,
     "explanation_epochs": 2,
-    "lambda2": 1.0,
+    "lambda2": 0.1,
 }
 
 COMPOSITIONS: Mapping[str, Composition] = {

@@ -6,24 +6,22 @@ tokens, then a cue, and writes the explanation. The explanation losses reach the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
-    AutoTokenizer,
     DynamicCache,
     EncoderDecoderConfig,
     PreTrainedModel,
 )
 
-from service.model.encoding import DECODER, TextEncoder, TokenBatch
+from service.model.encoding import TextEncoder, TokenBatch
 from service.model.network import Branches, Conditioning, Memory, Pooling, check_length, pool, positions, width
 from service.model.prefix import (
     Prefix,
@@ -34,7 +32,6 @@ from service.model.prefix import (
     places,
     plain_generation,
     room,
-    writes,
 )
 from service.model.scoring import token_log_probs
 
@@ -43,7 +40,8 @@ class ComposedModel(PreTrainedModel):
     """An encoder, a decoder-only language model, and the bridge between them, saved and loaded as one model.
 
     bridge: encoder states, normalised, -> the decoder's embeddings. Its configuration is transformers' own for pairs
-    of an encoder and a decoder, so that AutoConfig reads it.
+    of an encoder and a decoder, so that AutoConfig reads it; ``opening`` and ``closing`` in it are what the decoder
+    expects before a question and between a question and its answer.
     """
 
     config_class = EncoderDecoderConfig
@@ -65,11 +63,13 @@ class ComposedModel(PreTrainedModel):
         self.post_init()
 
     @classmethod
-    def of(cls, encoder: PreTrainedModel, decoder: PreTrainedModel) -> ComposedModel:
+    def of(
+        cls, encoder: PreTrainedModel, decoder: PreTrainedModel, opening: str = "", closing: str = "\n"
+    ) -> ComposedModel:
         """Compose two pre-trained models. The bridge is new, drawn from torch's global generator."""
         # Where the halves came from is no part of the model: the same model would get another hash on every machine.
         halves = [{**half.config.to_dict(), "_name_or_path": ""} for half in (encoder, decoder)]
-        config = EncoderDecoderConfig(encoder=halves[0], decoder=halves[1])
+        config = EncoderDecoderConfig(encoder=halves[0], decoder=halves[1], opening=opening, closing=closing)
         model = cls(config, encoder, decoder)
         # A soft prefix as large as the decoder's own embeddings is the least surprise for its first layer.
         scale = decoder.get_input_embeddings().weight.detach().double().square().mean().sqrt().item()
@@ -87,12 +87,12 @@ class ComposedModel(PreTrainedModel):
 
 
 class Composed(PrefixNetwork):
-    """A network over a ComposedModel. The decoder's row: [BOS] soft prefix, text, cue, explanation, end."""
+    """A network over a ComposedModel. The decoder's row: opening, soft prefix, text, cue, explanation, end."""
 
-    def __init__(self, *settings: Any, bos_id: int | None, max_input_tokens: int) -> None:
+    def __init__(self, *settings: Any, opening: Sequence[int], max_input_tokens: int) -> None:
         super().__init__(*settings)
-        self.bos_id = bos_id  # language models lean on their first token: it is not the place for a soft prefix
-        self.longest_prefix = 2 * max_input_tokens + (bos_id is not None)
+        self.opening = tuple(opening)  # language models lean on their first token: no place for a soft prefix
+        self.longest_prefix = 2 * max_input_tokens + len(self.opening)
 
     @property
     def hidden_size(self) -> int:
@@ -151,9 +151,9 @@ class Composed(PrefixNetwork):
         embed = self.decoder.get_input_embeddings()
         normal = F.layer_norm(memory.states, memory.states.shape[-1:])
         parts, masks = [self.backbone.bridge(normal), embed(memory.text.ids)], [memory.mask, memory.text.mask]
-        if self.bos_id is not None:
-            start = torch.full_like(memory.text.ids[:, :1], self.bos_id)
-            parts, masks = [embed(start), *parts], [torch.ones_like(start, dtype=torch.bool), *masks]
+        if self.opening:
+            opening = torch.tensor(self.opening, device=self.device).expand(len(memory.mask), -1)
+            parts, masks = [embed(opening), *parts], [torch.ones_like(opening, dtype=torch.bool), *masks]
         dtype = parts[-1].dtype
         return torch.cat([part.to(dtype) for part in parts], dim=1), torch.cat(masks, dim=1)
 
@@ -217,41 +217,18 @@ def composed(backbone: ComposedModel, encoder: TextEncoder, pooling: Pooling, co
 
     Raises InputError where the task's lengths do not fit the positions of either half.
     """
-    task, tokenizer = encoder.task, encoder.decoder_tokenizer
-    assert tokenizer is not None  # a composed model's directory holds one
+    task = encoder.task
     network = Composed(
         backbone,
         len(task.labels),
         pooling,
-        cues(encoder, conditioning),
+        cues(encoder, conditioning, backbone.config.closing),
         encoder.eos_id,
         encoder.pad_id,
-        bos_id=tokenizer.bos_token_id,
+        opening=encoder.decoder_tokens(backbone.config.opening),
         max_input_tokens=task.max_input_tokens,
     )
     check_length("max_input_tokens", task.max_input_tokens, positions(backbone.config.encoder))
     check_room(network, task)
     plain_generation(backbone.decoder, encoder.eos_id, encoder.pad_id)
     return network
-
-
-def compose(encoder: str | Path, decoder: str | Path, directory: Path) -> None:
-    """Write a composed model and its tokenizers into a directory, the bridge drawn with seed 0.
-
-    encoder, decoder: hub ids or directories. Raises OSError or ValueError as transformers does for what it cannot load,
-    and ValueError for a decoder that is no causal language model.
-    """
-    local: dict[str, Any] = {"trust_remote_code": False}
-    config = AutoConfig.from_pretrained(str(decoder), **local)
-    if not writes(config):
-        raise ValueError(f"a model of type {config.model_type} cannot write explanations; give a causal language model")
-    halves: dict[str, Any] = {**local, "use_safetensors": True, "dtype": torch.float32}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = ComposedModel.of(
-            AutoModel.from_pretrained(str(encoder), **halves),
-            AutoModelForCausalLM.from_pretrained(str(decoder), **halves),
-        )
-    model.save_pretrained(directory)
-    AutoTokenizer.from_pretrained(str(encoder), **local).save_pretrained(directory)
-    AutoTokenizer.from_pretrained(str(decoder), **local).save_pretrained(directory / DECODER)

@@ -27,9 +27,6 @@ from service.model.network import Branches, Conditioning, Memory, Network, posit
 from service.model.scoring import token_log_probs
 from service.model.task import Task
 
-CUE = "\nExplanation:\n"
-LABEL_CUE = "\nLabel: {label}\nExplanation:\n"
-
 
 @dataclass(frozen=True)
 class Prefix:
@@ -147,11 +144,13 @@ def behind(mask: Tensor, length: int) -> Tensor:
     return mask.sum(dim=1, keepdim=True) + torch.arange(length, device=mask.device)
 
 
-def cues(encoder: TextEncoder, conditioning: Conditioning) -> list[tuple[int, ...]]:
-    """What stands between a text and its explanation, with the words of each label where it is given one."""
-    if conditioning == "none":
-        return [encoder.decoder_tokens(CUE)]
-    return [encoder.decoder_tokens(LABEL_CUE.format(label=words)) for words in encoder.task.labels.values()]
+def cues(encoder: TextEncoder, conditioning: Conditioning, closing: str) -> list[tuple[int, ...]]:
+    """What stands between a text and its explanation: what the teacher was told of each label, where one is given.
+
+    closing: what the model expects between a question and its answer.
+    """
+    labels = [None] if conditioning == "none" else encoder.task.label_ids
+    return [encoder.decoder_tokens(f"\n{encoder.task.instruction(label)}{closing}") for label in labels]
 
 
 def writes(config: Any) -> bool:

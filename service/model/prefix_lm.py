@@ -77,7 +77,7 @@ def prefix_lm(
         backbone,
         len(task.labels),
         pooling,
-        cues(encoder, conditioning),
+        cues(encoder, conditioning, "\n"),
         encoder.eos_id,
         encoder.pad_id,
         max_input_tokens=task.max_input_tokens,

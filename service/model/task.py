@@ -67,6 +67,21 @@ class Task:
         """The teacher's prompt for one example and one candidate label id, the label's words filled in."""
         return _render(self.prompt, {**fields, "label": self.labels[label]})
 
+    def instruction(self, label: str | None) -> str:
+        """What the teacher's prompt says after the text, for a decoder that has read the text already.
+
+        That is the part behind the last field before ``{label}``, without the punctuation that closes the field; a
+        field that comes later stands there by its name. label: the label id that is filled in, or None: then nothing of
+        the prompt is left but to explain.
+        """
+        if label is None:
+            return "Explain the reason."
+        pieces = _pieces(self.prompt)
+        at = next(place for place, (_, name) in enumerate(pieces) if name == "label")
+        words = {**{name: name for name in self.fields}, "label": self.labels[label]}
+        said = "".join(literal + (words[name] if name is not None else "") for literal, name in pieces[at:])
+        return said.lstrip(" \t\n.,;:!?\"'”’»)]}")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as in a task file; ``from_dict`` takes them back."""
         return {**asdict(self), "fields": list(self.fields)}

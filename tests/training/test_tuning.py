@@ -27,7 +27,7 @@ EXPLANATIONS = {e.id: {label: f"the writer says {label}" for label in LABELS} fo
 TOPS = {
     "t5": ("backbone.decoder.", ("block.1.", "final_layer_norm.")),
     "bart": ("backbone.model.decoder.", ("layers.1.",)),
-    "bert2bert": ("backbone.decoder.", ("bert.encoder.layer.1.", "cls.predictions.")),
+    "bert2bert": ("backbone.decoder.", ("bert.encoder.layer.1.", "cls.predictions.transform.")),
     "composed-llama": ("backbone.decoder.", ("model.layers.2.", "model.norm.")),
     "composed-gpt2": ("backbone.decoder.", ("transformer.h.2.", "transformer.ln_f.")),
     "llama": ("backbone.", ("model.layers.2.", "model.norm.")),

@@ -14,7 +14,8 @@ from service.model.prefix_lm import PrefixLM
 
 def next_log_probs(network: Network, text: EncodedText, written: Sequence[int], label: int | None = None) -> Tensor:
     """log P(next token | text, cue, what is written), all of it read anew. -> (vocab,) float64."""
-    read = [*network.cues[label or 0], *written]
+    given = label if network.conditioning == "label" else None
+    read = [*network.cues[given or 0], *written]
     if isinstance(network, EncoderDecoder):
         logits = _encoder_decoder(network, text.ids, read)
     elif isinstance(network, Composed):
@@ -45,7 +46,7 @@ def _encoder_decoder(network: EncoderDecoder, text: Sequence[int], read: Sequenc
 
 
 def _composed(network: Composed, text: EncodedText, read: Sequence[int]) -> Tensor:
-    """[BOS], the encoder's states normalised and projected, the text, what is read: all embeddings of one row."""
+    """The opening, the encoder's states normalised and projected, the text, what is read: all embeddings of one row."""
     model = network.backbone
     states = model.encoder(input_ids=torch.tensor([text.ids])).last_hidden_state[0]
     centred = states - states.mean(dim=1, keepdim=True)
@@ -53,8 +54,8 @@ def _composed(network: Composed, text: EncodedText, read: Sequence[int]) -> Tens
     soft = normal @ model.bridge.weight.T + model.bridge.bias
     embeddings = model.decoder.get_input_embeddings()(torch.tensor([*text.decoder_ids, *read]))
     parts = [soft, embeddings]
-    if network.bos_id is not None:
-        parts.insert(0, model.decoder.get_input_embeddings()(torch.tensor([network.bos_id])))
+    if network.opening:
+        parts.insert(0, model.decoder.get_input_embeddings()(torch.tensor(network.opening)))
     logits: Tensor = model.decoder(inputs_embeds=torch.cat(parts).unsqueeze(0), use_cache=False).logits
     return logits
 

@@ -156,7 +156,7 @@ def small(family: str, seed: int) -> Network:
             )
         )
         model = ComposedModel.of(bert, decoder)
-        return Composed(model, 2, "cls", [CUE], EOS, EOS, bos_id=START, max_input_tokens=4).eval()
+        return Composed(model, 2, "cls", [CUE], EOS, EOS, opening=(START,), max_input_tokens=4).eval()
 
 
 def _small_t5() -> T5ForConditionalGeneration:
