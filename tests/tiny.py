@@ -75,7 +75,7 @@ SPECIALS = {
 }
 AROUND = {"t5": "$A </s>", "t5gemma": "$A", "bart": "<s> $A </s>", "llama": "$A", "gpt2": "$A"}
 AROUND |= dict.fromkeys(("bert2bert", *COMPOSED), "[CLS] $A [SEP]")
-POSITIONS = 128  # two texts of 32 tokens, the longest cue, an explanation of 16
+POSITIONS = 192  # two texts of 32 tokens, the longest cue, an explanation of 16
 SIZES = {"llama": 420, "gpt2": 440}  # byte-level: 256 bytes and what they make; other decoders have VOCABULARY
 
 
@@ -249,11 +249,11 @@ def bert(tokenizer: PreTrainedTokenizerFast) -> BertModel:
 
 
 def _composed_llama(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    return ComposedModel.of(bert(tokenizer), llama(make_tokenizer("llama"), hidden=24))
+    return ComposedModel.of(bert(tokenizer), llama(make_tokenizer("llama"), hidden=24), "<|im_start|>")
 
 
 def _composed_gpt2(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    return ComposedModel.of(bert(tokenizer), gpt2(make_tokenizer("gpt2")))
+    return ComposedModel.of(bert(tokenizer), gpt2(make_tokenizer("gpt2")), "<|endoftext|>")
 
 
 BACKBONES = {

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from service.model.composed import ComposedModel
 from service.model.encoding import DECODER
+from service.model.prefix import writes
 
 
 def compose(encoder: str | Path, decoder: str | Path, directory: Path) -> None:
@@ -20,6 +21,9 @@ def compose(encoder: str | Path, decoder: str | Path, directory: Path) -> None:
     and ValueError for a decoder that is no causal language model.
     """
     local: dict[str, Any] = {"trust_remote_code": False}
+    config = AutoConfig.from_pretrained(str(decoder), **local)
+    if not writes(config):
+        raise ValueError(f"a model of type {config.model_type} cannot write explanations; give a causal language model")
     halves: dict[str, Any] = {**local, "use_safetensors": True, "dtype": torch.float32}
     tokenizer = AutoTokenizer.from_pretrained(str(decoder), **local)
     with torch.random.fork_rng(devices=[]):

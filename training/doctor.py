@@ -15,7 +15,7 @@ import httpx
 from service.model.errors import XalError
 
 PARTS = {
-    "train": ("openai", "pyarrow", "sklearn", "matplotlib", "tqdm"),
+    "train": ("openai", "pyarrow", "sklearn", "matplotlib", "tqdm", "peft", "gguf", "accelerate"),
     "serve": ("bentoml", "pydantic_settings", "prometheus_client"),
 }
 

@@ -222,10 +222,10 @@ def composed(backbone: ComposedModel, encoder: TextEncoder, pooling: Pooling, co
         backbone,
         len(task.labels),
         pooling,
-        cues(encoder, conditioning, backbone.config.closing),
+        cues(encoder, conditioning, getattr(backbone.config, "closing", "\n")),
         encoder.eos_id,
         encoder.pad_id,
-        opening=encoder.decoder_tokens(backbone.config.opening),
+        opening=encoder.decoder_tokens(getattr(backbone.config, "opening", "")),
         max_input_tokens=task.max_input_tokens,
     )
     check_length("max_input_tokens", task.max_input_tokens, positions(backbone.config.encoder))

@@ -102,8 +102,9 @@ class TextEncoder:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of generated token ids, special tokens left out."""
-        # Cleaned up: word pieces would otherwise come out as "the device ' s battery".
-        text: str = self._writer.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=True)
+        text: str = self._writer.tokenizer.decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=self._writer.of_word_pieces
+        )
         return " ".join(text.split())
 
     def batch(self, sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> TokenBatch:
@@ -142,6 +143,9 @@ class _Pieces:
         self.tokenizer = tokenizer
         # A text that spells "</s>" must not end itself: nothing but the encoder and the decoder set special tokens.
         special = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
+        # Cleaned up, theirs would otherwise come out as "the device ' s battery"; others keep their blanks as tokens.
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        self.of_word_pieces = backend is not None and type(backend.model).__name__ == "WordPiece"
         self._reserved = special | {tokenizer.cls_token_id, _end_id(tokenizer)}  # GPT-2's unknown token ends texts, too
 
     def content(self, text: str, room: int) -> list[int]:

@@ -78,8 +78,9 @@ class Task:
             return "Explain the reason."
         pieces = _pieces(self.prompt)
         at = next(place for place, (_, name) in enumerate(pieces) if name == "label")
+        after = max((place + 1 for place, (_, name) in enumerate(pieces[:at]) if name is not None), default=0)
         words = {**{name: name for name in self.fields}, "label": self.labels[label]}
-        said = "".join(literal + (words[name] if name is not None else "") for literal, name in pieces[at:])
+        said = "".join(literal + (words[name] if name is not None else "") for literal, name in pieces[after:])
         return said.lstrip(" \t\n.,;:!?\"'”’»)]}")
 
     def to_dict(self) -> dict[str, Any]:

@@ -53,12 +53,14 @@ def over(config: PreTrainedConfig) -> tuple[PrefixLM, TextEncoder]:
         return prefix_lm(AutoModelForCausalLM.from_config(config), encoder, "cls", "none").eval(), encoder
 
 
+# 32 tokens of the text, 12 of the cue, 15 of the explanation: its end is not read.
+WINDOW = 32 + 12 + 15
 GROUPED = {
     "vocab_size": tiny.SIZES["llama"],
     "hidden_size": 24,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
-    "max_position_embeddings": 128,
+    "max_position_embeddings": 192,
     "intermediate_size": 32,
     "num_key_value_heads": 1,
     "head_dim": 8,
@@ -71,10 +73,10 @@ GROUPED = {
     "config",
     [
         GPT2Config(
-            vocab_size=tiny.SIZES["llama"], n_embd=24, n_layer=2, n_head=2, n_positions=56, initializer_range=0.15
+            vocab_size=tiny.SIZES["llama"], n_embd=24, n_layer=2, n_head=2, n_positions=WINDOW, initializer_range=0.15
         ),
-        Gemma2Config(**GROUPED, query_pre_attn_scalar=8, sliding_window=56),
-        MistralConfig(**GROUPED, sliding_window=56),
+        Gemma2Config(**GROUPED, query_pre_attn_scalar=8, sliding_window=WINDOW),
+        MistralConfig(**GROUPED, sliding_window=WINDOW),
     ],
     ids=lambda config: config.model_type,
 )
@@ -92,8 +94,8 @@ def test_models_of_other_kinds_read_in_both_directions_and_write_the_plain_numbe
 
 
 def test_what_does_not_fit_a_sliding_window_is_refused_with_the_number() -> None:
-    with pytest.raises(InputError, match="take 56 tokens of the decoder, which reads 55; lower one of them"):
-        over(MistralConfig(**GROUPED, sliding_window=55))
+    with pytest.raises(InputError, match=f"take {WINDOW} tokens of the decoder, which reads {WINDOW - 1}; lower one"):
+        over(MistralConfig(**GROUPED, sliding_window=WINDOW - 1))
 
 
 def test_an_added_cls_gets_an_embedding_where_the_table_is_full(tmp_path: Path) -> None:

@@ -205,3 +205,37 @@ def test_broken_yaml_is_one_line_with_its_place(tmp_path: Path) -> None:
 def test_yaml_tags_run_nothing(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="not valid YAML"):
         Task.from_yaml(write(tmp_path, "name: !!python/object/apply:os.getcwd []"))
+
+
+# --------------------------------------------------------------------------------------------------------- instruction
+
+REVIEW = 'Review: "{text}". The sentiment towards the product is {label}, explain the reason within 30 words.'
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        (REVIEW, "The sentiment towards the product is rather bad, explain the reason within 30 words."),
+        ("{text} {other} This is {label} -- why?", "This is rather bad -- why?"),
+        ("{text}\n\nIs it {label} to {other}?", "Is it rather bad to other?"),
+        ("{label}? Say why: {text}", "rather bad? Say why: text"),
+        ("{text} is {label}", "is rather bad"),
+        ("{text} {{so}} {label} and {label}", "{so} rather bad and rather bad"),
+    ],
+)
+def test_the_instruction_is_what_the_prompt_says_behind_the_text(prompt: str, expected: str) -> None:
+    task = Task.from_dict(
+        {
+            "name": "any",
+            "fields": ["text", "other"],
+            "label_field": "gold",
+            "labels": {"neg": "rather bad", "pos": "good"},
+            "input": "{text}",
+            "prompt": prompt,
+            "max_input_tokens": 8,
+            "max_explanation_tokens": 8,
+        }
+    )
+    assert task.instruction("neg") == expected
+    assert "bad" not in task.instruction(None)
+    assert task.instruction(None) == "Explain the reason."
