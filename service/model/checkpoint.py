@@ -21,6 +21,7 @@ from service.model.decoding import Decoding
 from service.model.encoding import DECODER, TextEncoder
 from service.model.errors import CheckpointError, InputError
 from service.model.families import load_backbone
+from service.model.model_card import model_card
 from service.model.network import Conditioning, Network, Pooling
 from service.model.scoring import Acquisition, Normaliser
 from service.model.task import Task
@@ -297,40 +298,3 @@ def _version(files: Mapping[str, str]) -> str:
 
 def write_json(path: Path, data: Any) -> None:
     path.write_text(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-
-
-_ACQUISITIONS: dict[Acquisition, str] = {
-    "paper": "`paper`, Eq. 8 as it stands",
-    "standardized": "`standardized`, Eq. 8 with zero mean and unit variance for each term (so it may be negative)",
-}
-
-
-def model_card(settings: ModelSettings, manifest: Mapping[str, Any]) -> str:
-    """The model directory's README: what it is, how good it was, where it comes from, how to use it."""
-    task = settings.task
-    explanations = (
-        "It was trained on explanations: `/explain` and `/acquisition_score` mean what they say."
-        if settings.trained_on_explanations
-        else "It was trained WITHOUT explanations: its labels are meaningful, its explanations and scores are not."
-    )
-    given = "the predicted label" if settings.conditioning == "label" else "the text alone"
-    n = settings.normaliser
-    pool = f", over a pool of {n.size} texts" if n else ", over each request by itself, as no pool is known"
-    return (
-        f"# {task.name}, version {manifest['model_version']}\n\n"
-        f"A classifier with explanations (explainable active learning, arXiv 2310.05502). {explanations}\n\n"
-        f"- labels: {', '.join(task.label_ids)}\n- fields: {', '.join(task.fields)}\n"
-        f"- input: at most {task.max_input_tokens} tokens, pooling `{settings.pooling}`\n"
-        f"- explanations: given {given}, beam search with {settings.decoding.num_beams} beams, "
-        f"at most {settings.decoding.max_new_tokens} tokens\n- acquisition score: {_ACQUISITIONS[settings.acquisition]}"
-        f"{pool}\n\n"
-        f"## Metrics\n\n| metric | value |\n|---|---|\n{_table_rows(manifest['metrics'])}\n"
-        f"## Lineage\n\n| what | value |\n|---|---|\n{_table_rows(manifest['lineage'])}\n"
-        "## Use\n\n```\nxal serve --model DIR\nxal score --model DIR --input FILE --output FILE\n```\n\n"
-        "The weights load with the class that `config.json` names, one of transformers' or "
-        "`service.model.composed.ComposedModel`; the classification head is `head.safetensors`.\n"
-    )
-
-
-def _table_rows(table: Mapping[str, Any]) -> str:
-    return "".join(f"| {name} | {value} |\n" for name, value in table.items())
