@@ -6,7 +6,7 @@ The model goes the product's own way: the trainer fits it, a model directory hol
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,20 +38,18 @@ class Protocol:
     """What every cell has in common.
 
     num_beams: as runs have it. explained: the first so many dev texts are explained and judged. scored: so many
-    unlabeled texts of the pool, drawn at random, are scored for Eq. 8 and for the clock. samples: the first so many dev
-    texts are shown.
+    unlabeled texts of the pool, drawn at random, are scored for Eq. 8 and for the clock.
     """
 
     num_beams: int = 5
     explained: int = 100
     scored: int = 100
-    samples: int = 10
 
 
 def run_cell(
     settled: Settled,
     data: DataSet,
-    judge: Judge,
+    judges: Mapping[str, Judge],
     *,
     labels: int,
     seed: int,
@@ -77,7 +75,7 @@ def run_cell(
         results = measure(predictor, data.dev, progress=progress)
         found: dict[str, Any] = {"macro_f1": results["macro_f1"], "accuracy": results["accuracy"]}
         if settled.row.explains:
-            found |= _explanations(predictor, data, judge, protocol, progress)
+            found |= _explanations(predictor, data, judges, protocol, progress)
         with clock("score"):
             scores = score_pool(predictor, unlabeled, explain=settled.row.explains, progress=progress)
         if settled.row.explains:
@@ -123,28 +121,29 @@ def _train(
 
 
 def _explanations(
-    predictor: Predictor, data: DataSet, judge: Judge, protocol: Protocol, progress: bool
+    predictor: Predictor, data: DataSet, judges: Mapping[str, Judge], protocol: Protocol, progress: bool
 ) -> dict[str, Any]:
     """Everything about explanations: those written for dev texts, and the scores of recorded ones."""
     dev = data.dev[: protocol.explained]
     predictions = predict_examples(predictor, dev, explain=True, progress=progress, stage="explain")
     written = [str(prediction.explanation) for prediction in predictions]
-    judged = judge.judge(written)
+    labels = [prediction.label for prediction in predictions]
+    judged = {name: judge.judge(written) for name, judge in judges.items()}
     own_labels = predictor.network.conditioning == "label"
     tokens = [len(predictor.encoder.decoder_tokens(text)) for text in written]
     return {
         "ranking": asdict(rank_as_served(predictor, data)),
         "ranking_own_label": asdict(rank_given_own_labels(predictor, data)) if own_labels else None,
-        "consistency": consistency([prediction.label for prediction in predictions], judged),
-        "judge_accuracy": judge.accuracy(data.explained(data.ranking)),
+        "consistency": {name: consistency(labels, named) for name, named in judged.items()},
+        "judge_accuracy": {name: judge.accuracy(data.explained(data.ranking)) for name, judge in judges.items()},
         "distinct": distinct(written),
         "explained": len(dev),
         "mean_words": float(np.mean([len(text.split()) for text in written])),
         # An explanation that ended has its end token among max_new_tokens, so fewer tokens of its own.
         "without_end": float(np.mean([n >= predictor.decoding.max_new_tokens for n in tokens])),
         "samples": [
-            _sample(data, example, prediction, label)
-            for example, prediction, label in list(zip(dev, predictions, judged, strict=True))[: protocol.samples]
+            _sample(data, example, prediction, {name: named[row] for name, named in judged.items()})
+            for row, (example, prediction) in enumerate(zip(dev, predictions, strict=True))
         ],
     }
 
@@ -165,15 +164,11 @@ def _terms(scores: PoolScores) -> dict[str, Any]:
     }
 
 
-def _sample(data: DataSet, example: Example, prediction: Prediction, judged: str) -> dict[str, Any]:
-    sample = {
-        "id": example.id,
-        "gold": example.label,
-        "predicted": prediction.label,
-        "judged": judged,
-        "explanation": prediction.explanation,
-    }
-    return sample | ({"text": data.task.render_input(example.fields)} if data.shows_texts else {})
+def _sample(data: DataSet, example: Example, prediction: Prediction, judged: Mapping[str, str]) -> dict[str, Any]:
+    sample = {"id": example.id, "gold": example.label, "predicted": prediction.label, "judged": dict(judged)}
+    if data.shows_texts:
+        sample |= {"text": data.task.render_input(example.fields), "explanation": prediction.explanation}
+    return sample
 
 
 def _device_name(device: str) -> str:

@@ -11,8 +11,12 @@ from benchmarks.cell import Protocol, run_cell
 from benchmarks.datasets import DataSet
 from benchmarks.results import Key, append_cell, key_of, read_cells
 from benchmarks.rows import Settled, digest
+from training.backbones import resolve
 from training.config import git_hash, versions
-from training.judge import train_judge
+from training.judge import Judge, train_encoder_judge, train_word_judge
+
+JUDGE_BACKBONE = "minilm-minilm"  # whose encoder is fine-tuned
+JUDGE_TEXTS = 1000  # learning from more takes minutes and adds little
 
 
 def run_grid(
@@ -36,7 +40,7 @@ def run_grid(
     everything of few rows.
     """
     protocol = protocol or Protocol()
-    judges = {data.name: train_judge(data.explained(data.pool)) for data in data_sets}
+    judges: dict[str, dict[str, Judge]] = {}
     for seed, n, data, settled in product(seeds, labels, data_sets, rows):
         corpus = next((other for other in corpora if other.name != data.name), None)
         settings = settled.settings(corpus) | {"protocol": asdict(protocol), "data": data.digest}
@@ -46,8 +50,20 @@ def run_grid(
             print(f"{title}: measured already", flush=True)
             continue
         ready = settled.adapted_to(data, corpus, cache=cache, device=device, progress=progress)
-        judge = judges[data.name]
-        found = run_cell(ready, data, judge, labels=n, seed=seed, device=device, protocol=protocol, progress=progress)
+        if data.name not in judges:
+            judges[data.name] = _judges(data, cache, progress)
+        found = run_cell(
+            ready, data, judges[data.name], labels=n, seed=seed, device=device, protocol=protocol, progress=progress
+        )
         origin = {"settings": settings, "versions": versions(), "git_hash": git_hash()}
         append_cell(results, key._asdict() | found | {"adaptation": ready.adaptation_report()} | origin)
         print(f"{title}: macro-F1 {found['macro_f1']:.3f}, {found['train_seconds']:.0f} s to train", flush=True)
+
+
+def _judges(data: DataSet, cache: Path, progress: bool) -> dict[str, Judge]:
+    """Who judges the explanations of a data set; they learn from the recorded explanations of its pool."""
+    explanations, source = data.explained(data.pool[:JUDGE_TEXTS]), resolve(JUDGE_BACKBONE, cache).source
+    return {
+        "encoder": train_encoder_judge(explanations, source, progress=progress),
+        "words": train_word_judge(explanations),
+    }

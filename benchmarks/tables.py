@@ -49,11 +49,16 @@ def render(cells: Iterable[Cell]) -> str:
         rows = {row: groups[data, labels, row] for row in ROWS if (data, labels, row) in groups}
         judged = [cell["judge_accuracy"] for own in rows.values() for cell in own if cell.get("judge_accuracy")]
         judge = (
-            f"The judge names the label of {judged[-1]:.1%} of held-out recorded explanations.\n\n" if judged else ""
+            "Of held-out recorded explanations the encoder judge names the label of "
+            f"{judged[-1]['encoder']:.1%}, the word judge of {judged[-1]['words']:.1%}.\n\n"
+            if judged
+            else ""
         )
         parts.append(f"### {data}, {labels} labels\n\n{judge}{_table(QUALITY, rows)}\n{_table(COST, rows)}")
     return "\n".join([*parts, *_samples(groups)])
 
+
+SHOWN = 10  # samples of a row: the first of dev, not picked
 
 QUALITY: Mapping[str, tuple[Value, int]] = {
     "macro-F1": (lambda cell: cell["macro_f1"], 3),
@@ -61,7 +66,8 @@ QUALITY: Mapping[str, tuple[Value, int]] = {
     "ranking": (lambda cell: _inner(cell, "ranking", "value"), 3),
     "± over texts": (lambda cell: _inner(cell, "ranking", "standard_error"), 3),
     "ranking, own label": (lambda cell: _inner(cell, "ranking_own_label", "value"), 3),
-    "consistency": (lambda cell: cell.get("consistency"), 2),
+    "consistency": (lambda cell: _inner(cell, "consistency", "encoder"), 2),
+    "by words": (lambda cell: _inner(cell, "consistency", "words"), 2),
     "distinct": (lambda cell: cell.get("distinct"), 2),
     "words": (lambda cell: cell.get("mean_words"), 1),
     "without end": (lambda cell: cell.get("without_end"), 2),
@@ -116,10 +122,11 @@ def _samples(groups: Mapping[tuple[str, int, str], Sequence[Cell]]) -> list[str]
     for data, row in product(sorted({data for data, _, _ in groups}), ROWS):
         numbers = [labels for name, labels, other in groups if (name, other) == (data, row)]
         cell = groups[data, max(numbers), row][0] if numbers else {}
-        if shown := [sample for sample in cell.get("samples", ()) if "text" in sample]:
+        if shown := [sample for sample in cell.get("samples", ()) if "text" in sample][:SHOWN]:
             title = f"### {row}: the first dev texts of {data}, {cell['labels']} labels, seed {cell['seed']}"
             columns = ["text", "gold", "predicted", "judged", "explanation"]
-            lines = [[_escaped(sample[column]) for column in columns] for sample in shown]
+            flat = [{**sample, "judged": sample["judged"]["encoder"]} for sample in shown]
+            lines = [[_escaped(sample[column]) for column in columns] for sample in flat]
             parts.append(f"{title}\n\n{_markdown(columns, lines)}")
     return parts
 

@@ -43,20 +43,20 @@ class TrainerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    epochs: int = Field(10, ge=1)
-    learning_rate: float = Field(1e-4, gt=0)
-    decoder_learning_rate: float | None = Field(None, gt=0)
-    head_learning_rate: float | None = Field(None, gt=0)
-    batch_size: int = Field(1, ge=1)
-    micro_batch_size: int = Field(8, ge=1)
-    warmup: float = Field(0.0, ge=0, lt=1)
-    max_gradient_norm: float = Field(1.0, gt=0)
-    lambda1: float = Field(0.1, ge=0)
-    lambda2: float = Field(0.01, ge=0)
+    epochs: int = Field(default=10, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    decoder_learning_rate: float | None = Field(default=None, gt=0)
+    head_learning_rate: float | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=1, ge=1)
+    micro_batch_size: int = Field(default=8, ge=1)
+    warmup: float = Field(default=0.0, ge=0, lt=1)
+    max_gradient_norm: float = Field(default=1.0, gt=0)
+    lambda1: float = Field(default=0.1, ge=0)
+    lambda2: float = Field(default=0.01, ge=0)
     pooling: Pooling = "cls"
-    explanation_epochs: int | None = Field(None, ge=1)
+    explanation_epochs: int | None = Field(default=None, ge=1)
     conditioning: Conditioning = "none"
-    decoder_tuning: str = Field("full", pattern=PATTERN)
+    decoder_tuning: str = Field(default="full", pattern=PATTERN)
     precision: Precision = "auto"
 
     @property

@@ -20,11 +20,11 @@ from tests import tiny
 from training.backbones import Backbone
 from training.data import Example
 from training.explanation_quality import ranking_accuracy
-from training.judge import train_judge
+from training.judge import train_word_judge
 from training.offline_parts import cache_directory
 from training.trainer import TrainerConfig
 
-PROTOCOL = Protocol(num_beams=2, explained=4, scored=3, samples=2)
+PROTOCOL = Protocol(num_beams=2, explained=4, scored=3)
 CONFIG = TrainerConfig(epochs=1, batch_size=4, learning_rate=1e-3)
 
 
@@ -53,9 +53,9 @@ def settled(backbone_dir: Callable[[str], Path]) -> Callable[..., Settled]:
 
 
 def run(settled: Settled, data: DataSet, **options: Any) -> dict[str, Any]:
-    judge = train_judge(data.explained(data.pool))
+    judge = train_word_judge(data.explained(data.pool))
     settings = {"labels": 6, "seed": 0, "device": "cpu", "protocol": PROTOCOL, "progress": False, **options}
-    return run_cell(settled, data, judge, **settings)
+    return run_cell(settled, data, {"words": judge}, **settings)
 
 
 def test_a_cell_holds_every_measure(settled: Callable[..., Settled], data: DataSet) -> None:
@@ -65,10 +65,10 @@ def test_a_cell_holds_every_measure(settled: Callable[..., Settled], data: DataS
     assert (found["ranking"]["texts"], found["ranking"]["pairs"]) == (4, 8)
     assert found["ranking_own_label"] is None  # of a model that is conditioned on nothing there is none
     assert (found["explained"], found["scored"]) == (4, 3)
-    assert found["consistency"] in (0, 0.25, 0.5, 0.75, 1)
+    assert found["consistency"]["words"] in (0, 0.25, 0.5, 0.75, 1)
     assert found["explanation_score_std"] >= 0
     assert set(found["explanation_share"]) == {"paper", "standardized"}
-    assert [sample["id"] for sample in found["samples"]] == [example.id for example in data.dev[:2]]
+    assert [sample["id"] for sample in found["samples"]] == [example.id for example in data.dev[:4]]
     assert all(sample["text"] == data.dev[i].fields["text"] for i, sample in enumerate(found["samples"]))
     assert found["device"] == "cpu"
     json.dumps(found, allow_nan=False)
@@ -253,9 +253,9 @@ def test_the_tables_count_seeds_and_leave_out_what_other_settings_measured() -> 
         0,
         0.5,
         ranking={"value": 0.75, "standard_error": 0.03, "texts": 4, "pairs": 8},
-        consistency=0.9,
-        judge_accuracy=0.91,
-        samples=[{"id": "1", "text": "a|b", "gold": "x", "predicted": "y", "judged": "y", "explanation": ""}],
+        consistency={"encoder": 0.9, "words": 0.8},
+        judge_accuracy={"encoder": 0.96, "words": 0.91},
+        samples=[{"id": "1", "text": "a|b", "gold": "x", "predicted": "y", "judged": {"encoder": "y"}, "explanation": ""}],
     )
     page = render(
         [old, shown, cell("minilm-minilm", 1, 0.7), cell("encoder-only", 0, 0.4), cell("encoder-only", 0, 0.6)]
