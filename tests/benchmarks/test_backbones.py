@@ -255,7 +255,9 @@ def test_the_tables_count_seeds_and_leave_out_what_other_settings_measured() -> 
         ranking={"value": 0.75, "standard_error": 0.03, "texts": 4, "pairs": 8},
         consistency={"encoder": 0.9, "words": 0.8},
         judge_accuracy={"encoder": 0.96, "words": 0.91},
-        samples=[{"id": "1", "text": "a|b", "gold": "x", "predicted": "y", "judged": {"encoder": "y"}, "explanation": ""}],
+        samples=[
+            {"id": "1", "text": "a|b", "gold": "x", "predicted": "y", "judged": {"encoder": "y"}, "explanation": ""}
+        ],
     )
     page = render(
         [old, shown, cell("minilm-minilm", 1, 0.7), cell("encoder-only", 0, 0.4), cell("encoder-only", 0, 0.6)]
@@ -265,7 +267,7 @@ def test_the_tables_count_seeds_and_leave_out_what_other_settings_measured() -> 
     assert lines[1].endswith("| 10 ± 0 | 1.5 ± 0.0 | cpu, 2 threads |")
     assert "| encoder-only | 1 | 0.600 |" in page  # the later measurement of one cell counts
     assert page.index("| encoder-only") < page.index("| minilm-minilm")
-    assert "91.0% of held-out" in page
+    assert "96.0%, the word judge of 91.0%" in page
     assert "| a\\|b | x | y | y | (nothing) |" in page
 
 

@@ -55,11 +55,11 @@ def test_a_judge_needs_two_labels(explanations: Explanations) -> None:
 def test_the_encoder_judge_learns_what_explanations_argue_for_and_repeats(backbone_dir: Callable[[str], Path]) -> None:
     source = str(backbone_dir("bert2bert"))
     many = {str(n): {"good": f"The writer praises item {n}.", "bad": f"A complaint about item {n}."} for n in range(60)}
-    judge = train_encoder_judge(many, source, progress=False)
+    judge = train_encoder_judge(many, source, max_tokens=48, progress=False)
     assert judge.judge([]) == []
     assert judge.accuracy({"x": {"good": "The writer praises item 99.", "bad": "A complaint about item 77."}}) == 1.0
     texts = [text for own in CLEAR.values() for text in own.values()] * 30  # more than are judged at once
-    assert train_encoder_judge(many, source, progress=False).judge(texts) == judge.judge(texts)
+    assert train_encoder_judge(many, source, max_tokens=48, progress=False).judge(texts) == judge.judge(texts)
     assert judge.judge(texts[:4]) * 30 == judge.judge(texts)
     with pytest.raises(InputError, match="at least two labels"):
         train_encoder_judge({"1": {"good": "Fine."}}, source)
