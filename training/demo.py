@@ -199,10 +199,11 @@ def _print_end(
     print(f"\n{curve}\n\none run of each: this shows how things work, not which strategy is better")
     print(f"learning curve: {output / 'report' / 'learning_curve.png'}")
     print(f"page:           {output / 'report' / 'report.html'}\n\nthe service answered:")
-    _print_answer("POST /classify", classified[0].model_dump())
-    _print_answer("POST /explain", explained[0].model_dump())
+    print(f"\nPOST /classify\n{_answer(classified[0].model_dump())}\n\nPOST /explain")
+    for question, answer in zip(QUESTIONS, explained.answers, strict=True):
+        print(f'  "{question}"\n{_answer(answer.model_dump())}')
     first = next(answer for answer in scored.answers if answer.rank == 1)
-    _print_answer(f"POST /acquisition_score, selected {list(scored.selected or ())}", first.model_dump())
+    print(f"\nPOST /acquisition_score, selected {list(scored.selected or ())}\n{_answer(first.model_dump())}")
     print(f"\nmodel directory: {model} (version {version})")
     print("seconds: " + ", ".join(f"{stage} {value:.0f}" for stage, value in seconds.items()))
     print(
@@ -215,9 +216,9 @@ def _print_end(
     )
 
 
-def _print_answer(title: str, answer: dict[str, Any]) -> None:
+def _answer(answer: dict[str, Any]) -> str:
     rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in answer.items()}
     if "probabilities" in rounded:
         rounded["probabilities"] = {label: round(value, 3) for label, value in answer["probabilities"].items()}
     rounded.pop("candidate_scores", None)
-    print(f"\n{title}\n  {json.dumps(rounded, ensure_ascii=False)}")
+    return f"  {json.dumps(rounded, ensure_ascii=False)}"

@@ -34,8 +34,8 @@ def test_the_demo_goes_the_whole_way_and_prints_where_to_look(tmp_path: Path) ->
     assert (tmp_path / "demo" / "report" / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
     assert "labeled texts" in said  # the curve's axis
     answers = [json.loads(line) for line in said.splitlines() if line.startswith('  {"id"')]
-    assert len(answers) == 3
-    assert {"acquisition_score", "rank", "explanation", "label"} <= answers[2].keys()
+    assert len(answers) == 4
+    assert {"acquisition_score", "rank", "explanation", "label"} <= answers[3].keys()
     manifest = json.loads((tmp_path / "demo" / "model" / "manifest.json").read_text())
     assert manifest["model_version"] in said
     assert "xal serve --model" in said
