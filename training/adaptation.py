@@ -1,9 +1,10 @@
-"""Adaptation before round 0: what connects encoder and decoder is trained on texts that cost no label.
+"""Adaptation before round 0: the decoder, and what connects it to an encoder, trained on texts that cost no label.
 
 Two lessons, in one shuffled pass. *Denoising*: the unlabeled pool's texts are written down whole from what the encoder
 makes of them, while the decoder sees them with words left out. *Explaining*: recorded explanations of another task are
-learned as a round learns them (Eq. 4 and 5). The encoder stays as it is. The result is a backbone directory, made once
-for a pool and used by all rounds, strategies and seeds; no label of the pool, of dev or of test is seen.
+learned as a round learns them (Eq. 4 and 5). An encoder beside the decoder stays as it is. The result is a backbone
+directory, made once for a pool and used by all rounds, strategies and seeds; no label of the pool, of dev or of test is
+seen.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from service.model.families import family_of, load_network
 from service.model.network import Conditioning, Network
 from service.model.scoring import explanation_score
 from service.model.task import Task
-from training.backbones import Backbone
+from training.backbones import Backbone, identity
 from training.data import Example, read_examples
 from training.losses import generation_loss, ranking_loss
 from training.sealed import sealed
@@ -115,8 +116,10 @@ def adapted(
 
     Raises InputError for a backbone that does not load, XalError where the loss stops being a number.
     """
-    content = [RECIPE, Path(backbone.source).name, _identity(task, pool), config.model_dump()]
-    content.append(None if corpus is None else [_identity(corpus.task, corpus.examples), corpus.explanations])
+    content = [RECIPE, identity(backbone.source, cache), _identity(task, pool), config.model_dump()]
+    if corpus is not None:  # its labels say which explanation is the reasonable one
+        labels = [example.label for example in corpus.examples]
+        content += [_identity(corpus.task, corpus.examples), labels, corpus.explanations]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
     directory = cache / "adapted" / f"{Path(backbone.source).name}-{digest}"
     sealed(directory, lambda new: _adapt(backbone.source, pool, corpus, task, config, device, new, progress))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import MODEL_MAPPING, AutoConfig
 
 from service.model.errors import InputError
@@ -57,6 +58,18 @@ def resolve(name: str, cache: Path, *, thorough: bool = False) -> Backbone:
     return Backbone(source, source)
 
 
+def identity(source: str, cache: Path) -> object:
+    """What tells two sources of one name apart, as plain values: the place of what this cache made, whose name says
+    how; all files of another directory, read every time, for they may have changed; the hub's commit."""
+    directory = Path(source)
+    if any(directory.is_relative_to(cache / kept) for kept in ("parts", "backbones", "adapted")):
+        return directory.relative_to(cache).as_posix()
+    if directory.is_dir():
+        files = (path for path in directory.rglob("*") if path.is_file())
+        return sorted((path.relative_to(directory).as_posix(), data_hash(path)) for path in files)
+    return [source, getattr(_config(source), "_commit_hash", None)]
+
+
 def prepare(name: str, cache: Path) -> Path:
     """The directory of an offline backbone or of ENCODER+DECODER: fetched, converted, composed if need be, and every
     file checked by its SHA-256. Raises InputError for a name that stands for something else, which needs no making."""
@@ -69,7 +82,7 @@ def listing(cache: Path) -> str:
     """The offline backbones, and what else was composed: what they are, whether they are prepared, where."""
     blocks = [_described(name, composition, cache) for name, composition in COMPOSITIONS.items()]
     own = {place(name, cache) for name in COMPOSITIONS}
-    found = sorted((cache / "backbones").glob("*+*")) if (cache / "backbones").is_dir() else []
+    found = sorted((cache / "backbones").glob("[!.]*+*")) if (cache / "backbones").is_dir() else []
     blocks += [f"{path.name.rpartition('-')[0]}\n  {_state(path)}" for path in found if path not in own]
     return "\n".join(blocks)
 
@@ -154,24 +167,12 @@ def _composed(name: str, cache: Path, *, thorough: bool) -> Backbone:
                 HALVES[half.name](cache, thorough=True)
         try:
             compose(encoder.source, decoder.source, directory)
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"model {name}: the halves cannot be loaded and composed: {reason}") from None
 
-    content = json.dumps([COMPOSED_RECIPE, _identity(encoder, cache), _identity(decoder, cache)])
+    content = json.dumps([COMPOSED_RECIPE, identity(encoder.source, cache), identity(decoder.source, cache)])
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
     short = f"{Path(encoder.name).name}+{Path(decoder.name).name}"
     directory = sealed(cache / "backbones" / f"{short}-{digest}", make, thorough=thorough)
     return Backbone(f"{encoder.name}+{decoder.name}", str(directory), COMPOSED_TRAINING)
-
-
-def _identity(half: _Half, cache: Path) -> object:
-    """What tells two halves of one name apart: the recipe and the part in an offline directory's name, all files of
-    another directory (read every time, for they may have changed), the hub's commit."""
-    directory = Path(half.source)
-    if half.name in HALVES:
-        return directory.relative_to(cache).as_posix()
-    if directory.is_dir():
-        files = (path for path in directory.rglob("*") if path.is_file())
-        return sorted((path.relative_to(directory).as_posix(), data_hash(path)) for path in files)
-    return [half.source, getattr(half.config, "_commit_hash", None)]

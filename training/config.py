@@ -17,7 +17,7 @@ from training.records import data_hash, write_atomically
 from training.runs import CONFIG_FILE, PLACES
 from training.trainer import TrainerConfig
 
-PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scikit-learn", "safetensors")
+PACKAGES = ("torch", "transformers", "tokenizers", "peft", "numpy", "scikit-learn", "safetensors")
 
 
 class DataFile(BaseModel):

@@ -66,6 +66,7 @@ def _normaliser(
 def _provenance(run: Path, config: RunConfig, entry: Mapping[str, Any]) -> Provenance:
     metrics = {name: entry[name] for name in ("macro_f1", "accuracy", "n_test", "n_labeled")}
     metrics |= {f"f1_{label}": value for label, value in entry["per_class_f1"].items()}
+    corpus = (config.adaptation or {}).get("corpus")
     lineage = {
         "run": run.resolve().name,
         "round": entry["round"],
@@ -76,5 +77,7 @@ def _provenance(run: Path, config: RunConfig, entry: Mapping[str, Any]) -> Prove
         "teacher": config.teacher,
         "explanations_hash": config.explanations.sha256 if config.explanations else None,
         "model": config.model,
+        "adapted": config.adaptation is not None,
+        "adaptation_corpus_hash": corpus["sha256"] if corpus else None,
     }
     return Provenance(metrics=metrics, lineage=lineage)

@@ -32,9 +32,14 @@ INVERSE_REGULARISATION = 10.0  # TF-IDF rows have length 1: scikit-learn's defau
 class Judge(ABC):
     """Names the label that an explanation argues for."""
 
-    @abstractmethod
     def judge(self, explanations: Sequence[str]) -> list[str]:
-        """The label id that each explanation argues for, in their order."""
+        """The label id that each explanation argues for, in their order; "" where nothing is written, for none."""
+        named = iter(self._judge([text for text in explanations if text.strip()]))
+        return [next(named) if text.strip() else "" for text in explanations]
+
+    @abstractmethod
+    def _judge(self, explanations: Sequence[str]) -> list[str]:
+        """The same of explanations in which something is written."""
 
     def accuracy(self, explanations: Explanations) -> float:
         """Share of explanations, of texts that the judge did not learn from, whose label it names, 0 to 1.
@@ -53,7 +58,7 @@ class WordJudge(Judge):
 
     classifier: Pipeline
 
-    def judge(self, explanations: Sequence[str]) -> list[str]:
+    def _judge(self, explanations: Sequence[str]) -> list[str]:
         return [str(label) for label in self.classifier.predict(list(explanations))] if explanations else []
 
 
@@ -64,7 +69,7 @@ class EncoderJudge(Judge):
     network: Network
     encoder: TextEncoder
 
-    def judge(self, explanations: Sequence[str]) -> list[str]:
+    def _judge(self, explanations: Sequence[str]) -> list[str]:
         texts = [self.encoder.encode_fields({"explanation": text}) for text in explanations]
         labels: list[str] = []
         with torch.inference_mode():

@@ -23,6 +23,7 @@ PLACES = {"file", "base_url", "device", "versions", "git_hash", "keep_models", "
 REPETITION = {"seed", "initial_set", "budget"}
 
 LONGEST_VALUE = 20  # characters of a setting in a label
+GIVEN = "given"  # stands for a group of settings that a run has, where another may have none of them
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,15 @@ def _label(run: Run, runs: Sequence[Run]) -> str:
     siblings = [dict(_settings(other.config)) for other in runs if other.strategy == run.strategy]
     own = dict(_settings(run.config))
     keys = sorted({key for settings in siblings for key in settings})
-    differing = [key for key in keys if len({settings.get(key) for settings in siblings}) > 1]
-    return ", ".join([run.strategy, *(f"{key} {_shorten(own.get(key, 'unset'))}" for key in differing)])
+    differing = [key for key in keys if len({s.get(key) for s in siblings if _in_group(key, s)}) > 1]
+    named = [f"{key} {_shorten(own.get(key, 'unset'))}" for key in differing if _in_group(key, own)]
+    return ", ".join([run.strategy, *named])
+
+
+def _in_group(key: str, settings: Mapping[str, str]) -> bool:
+    """Whether a run has the group of settings that the key stands in; without it, that alone is the difference."""
+    group = key.rpartition(".")[0]
+    return not group or settings.get(group) == GIVEN
 
 
 def _settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -138,6 +146,7 @@ def _settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
         if key in PLACES | REPETITION:
             continue
         if isinstance(value, dict):
+            yield f"{prefix}{key}", GIVEN
             yield from _settings(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,13 @@ from training.adaptation import Corpus, adaptation_config, adapted
 from training.config import DataFile, RunConfig
 from training.data import Example, read_examples
 from training.loop import Loop
+from training.pool import check_budget
 from training.splits import EmptySplitError, Splits, split_examples
 from training.strategies import STRATEGIES, QueryStrategy, query_strategy
 from training.teacher import RecordedTeacher, Teacher
 from training.teacher_api import TeacherConfig
 from training.teacher_llm import LLMTeacher
+from training.tuning import tuned
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,18 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
     test, dev = (DataFile.of(path) if path else None for path in (options.test, options.dev))
     splits = read_splits(task, data, test, dev, _covered(options, task))
     notes += splits.notes + _label_notes(splits, task) + _coverage_notes(splits, teacher, options.only_explained)
-    corpus = _corpus(options)
+    corpus = _corpus(options, [file for file in (data, test, dev) if file is not None])
     backbone = backbones.resolve(options.model, cache)
     config = _config(options, task, (data, test, dev), backbone, teacher)
-    # Loaded once and let go: a model that does not load or fit the task is found before a teacher is paid.
+    # Loaded once and let go: a model that does not load, fit the task or have so many layers is found before a teacher
+    # is paid.
     with torch.random.fork_rng(devices=[]):
-        load_network(backbone.source, task, config.trainer.pooling, config.trainer.conditioning)
+        network, _ = load_network(backbone.source, task, config.trainer.pooling, config.trainer.conditioning)
+        with tuned(network, config.trainer.decoder_tuning):
+            pass
+        del network
     if options.adapt:
+        check_budget(len(splits.train), options.query_size, options.budget)  # not after minutes of adapting
         backbone = adapted(
             backbone,
             splits.train,
@@ -152,14 +159,22 @@ def _adaptation(options: RunOptions, config: RunConfig) -> dict[str, Any] | None
     }
 
 
-def _corpus(options: RunOptions) -> Corpus | None:
-    """The explanations of another task that the backbone is adapted to, None where only the pool's texts are."""
+def _corpus(options: RunOptions, files: Sequence[DataFile]) -> Corpus | None:
+    """The explanations of another task that the backbone is adapted to, None where only the pool's texts are.
+
+    files: the run's own, whose labels cost something or are measured on.
+    """
     if (options.adapt_corpus is None) != (options.adapt_corpus_task is None):
         raise InputError("--adapt-corpus FILE and --adapt-corpus-task TASK.yaml go together: the file and its task")
     if options.adapt_corpus is None or options.adapt_corpus_task is None:
         return None
     if not options.adapt:
         raise InputError("--adapt-corpus is for a run that adapts its backbone; give --adapt too")
+    if DataFile.of(options.adapt_corpus).sha256 in {file.sha256 for file in files}:
+        raise InputError(
+            f"--adapt-corpus {options.adapt_corpus} is the run's own data, whose labels the run has yet to ask for; "
+            "give explanations of another task"
+        )
     return Corpus.read(options.adapt_corpus, options.adapt_corpus_task)
 
 

@@ -11,7 +11,7 @@ from service.model.encoding import batches_by_length, pad
 from service.model.network import Memory, Network
 from service.model.scoring import explanation_score
 
-SCORED_TOKENS = 1024  # explanation tokens scored at once: each has a row of logits over the whole vocabulary
+SCORED_TOKENS = 1024  # scored at once, cues included: each has a row of logits over the whole vocabulary
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def score_explanations(
     """
     memory = network.remember(memory) if explanations else memory
     scores = [0.0] * len(explanations)
-    for group in batches_by_length([len(tokens) for tokens in explanations], SCORED_TOKENS):
+    cue = max(map(len, network.cues)) - 1  # what the decoder reads of it has logits too
+    for group in batches_by_length([cue + len(tokens) for tokens in explanations], SCORED_TOKENS):
         batch = pad([explanations[index] for index in group], network.pad_id, network.device)
         rows = torch.tensor([owners[index] for index in group], device=network.device)
         given = None if labels is None else torch.tensor([labels[index] for index in group])

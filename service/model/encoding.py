@@ -133,6 +133,8 @@ def load_tokenizers(
     tokenizer = AutoTokenizer.from_pretrained(str(source), **local)
     if not own_decoder:
         return tokenizer, None
+    if Path(source).is_dir() and not (Path(source) / DECODER).is_dir():
+        raise OSError(f"the decoder's tokenizer is missing: no folder {DECODER} there")
     return tokenizer, AutoTokenizer.from_pretrained(str(source), subfolder=DECODER, **local)
 
 

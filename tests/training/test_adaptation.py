@@ -1,13 +1,15 @@
 """Adaptation before round 0: what it learns from, what it leaves alone, and that it is done once."""
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from service.model.errors import InputError, XalError
 from service.model.families import load_network
@@ -147,6 +149,13 @@ def test_it_is_made_once_and_anew_when_anything_that_it_depends_on_changes(
         run(backbone_dir("bart"), tmp_path),
     ]
     assert len({first, *others}) == 5
+    swapped = [Example(e.id, e.fields, {"yes": "no", "no": "yes"}[str(e.label)], e.split) for e in CORPUS.examples]
+    assert run(backbone, tmp_path, corpus=replace(CORPUS, examples=swapped)) not in {first, *others}
+    twin = shutil.copytree(backbone, tmp_path / "elsewhere" / backbone.name)
+    assert run(twin, tmp_path) == first
+    altered = load_file(twin / "model.safetensors")
+    save_file({name: value * 2 for name, value in altered.items()}, twin / "model.safetensors", {"format": "pt"})
+    assert run(twin, tmp_path) not in {first, *others}
     monkeypatch.setattr(adaptation, "RECIPE", adaptation.RECIPE + 1)
     assert run(backbone, tmp_path) not in {first, *others}
 
@@ -251,6 +260,16 @@ def test_half_an_adaptation_is_refused(
     make_loop: Callable[..., Loop], tmp_path: Path, options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
+        make_loop(tmp_path / "run", **options)
+
+
+@pytest.mark.parametrize("copied", ["corpus.jsonl", "data.jsonl"])
+def test_the_runs_own_labels_are_no_corpus(
+    make_loop: Callable[..., Loop], example_files: dict[str, Path], tmp_path: Path, copied: str
+) -> None:
+    corpus = shutil.copy(example_files["data"], tmp_path / copied)
+    options = {"adapt": True, "adapt_corpus": Path(corpus), "adapt_corpus_task": example_files["task"]}
+    with pytest.raises(InputError, match=r"is the run's own data, whose labels .* give explanations of another task"):
         make_loop(tmp_path / "run", **options)
 
 

@@ -162,8 +162,13 @@ def test_a_pair_is_two_names(tmp_path: Path, name: str) -> None:
         resolve(name, tmp_path)
 
 
-def test_halves_that_do_not_load_leave_nothing(halves: tuple[Path, Path], tmp_path: Path) -> None:
-    (halves[1] / "model.safetensors").unlink()
+@pytest.mark.parametrize("kept", [0, 1000])
+def test_halves_that_do_not_load_leave_nothing(halves: tuple[Path, Path], tmp_path: Path, kept: int) -> None:
+    weights = halves[1] / "model.safetensors"
+    content = weights.read_bytes()[:kept]
+    weights.unlink()
+    if kept:
+        weights.write_bytes(content)
     with pytest.raises(InputError, match="the halves cannot be loaded and composed: ") as caught:
         resolve("+".join(map(str, halves)), tmp_path / "cache")
     assert "\n" not in str(caught.value)
@@ -193,6 +198,7 @@ def test_the_listing_says_what_is_prepared_how_large_and_where(halves: tuple[Pat
     assert "Apache-2.0" in before
     assert not cache.exists()  # looking makes nothing
     directory = resolve("+".join(map(str, halves)), cache).source
+    (Path(directory).parent / ".a+b-0123456789ab-work").mkdir()  # of a process that is composing
     found = sum(path.stat().st_size for path in Path(directory).rglob("*") if path.name != "seal.json") / 1e6
     assert listing(cache) == f"{before}\ntiny-bert+tiny-gpt2\n  prepared: {found:.0f} MB in {directory}"
     (Path(directory) / "model.safetensors").unlink()

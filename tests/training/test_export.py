@@ -85,6 +85,7 @@ def test_an_export_says_where_it_comes_from(finished_run: Path, tmp_path: Path) 
     }
     assert (lineage["round"], lineage["seed"]) == (2, 0)
     assert len(lineage["data_hash"]) == 64
+    assert (lineage["adapted"], lineage["adaptation_corpus_hash"]) == (False, None)
     assert "xal serve" in (tmp_path / "model" / "README.md").read_text()
 
 

@@ -28,6 +28,7 @@ def test_the_judge_names_the_label_that_unseen_words_argue_for() -> None:
     judge = train_word_judge(CLEAR)
     assert judge.judge(["He praises the sound.", "One complains of the sound."]) == ["good", "bad"]
     assert judge.judge([]) == []
+    assert judge.judge(["", "He praises the sound."]) == ["", "good"]  # nothing argues for nothing
 
 
 def test_accuracy_is_the_share_of_labels_named_by_hand() -> None:
@@ -61,5 +62,6 @@ def test_the_encoder_judge_learns_what_explanations_argue_for_and_repeats(backbo
     texts = [text for own in CLEAR.values() for text in own.values()] * 30  # more than are judged at once
     assert train_encoder_judge(many, source, max_tokens=48, progress=False).judge(texts) == judge.judge(texts)
     assert judge.judge(texts[:4]) * 30 == judge.judge(texts)
+    assert judge.judge(["", texts[0], " \n"]) == ["", judge.judge(texts)[0], ""]  # nothing argues for nothing
     with pytest.raises(InputError, match="at least two labels"):
         train_encoder_judge({"1": {"good": "Fine."}}, source)

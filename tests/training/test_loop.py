@@ -173,6 +173,14 @@ def test_a_budget_that_does_not_fit_the_pool_leaves_nothing_behind(
     assert not (tmp_path / "r").exists()
 
 
+def test_more_layers_than_the_decoder_has_are_refused_before_anything_is_written_or_paid(
+    make_loop: Callable[..., Loop], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="expected at most top-2, all of the decoder's layers; found 99"):
+        make_loop(tmp_path / "r", trainer={"decoder_tuning": "top-99"})
+    assert not (tmp_path / "r").exists()
+
+
 def test_a_selected_text_without_explanations_is_named(
     make_loop: Callable[..., Loop], example_files: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -352,6 +352,27 @@ def test_scores_of_given_explanations_do_not_depend_on_how_they_are_grouped(
         assert score == pytest.approx(plain.score(network, texts[owner], tokens), abs=2e-5)
 
 
+@torch.inference_mode()
+def test_cues_take_their_part_of_what_is_scored_at_once(
+    predictor_of: Callable[..., Predictor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = predictor_of("composed-llama", "label").network
+    cue = max(map(len, network.cues)) - 1
+    assert cue > 20  # much more than the explanations below
+    monkeypatch.setattr(decoding, "SCORED_TOKENS", 2 * (cue + 2))
+    scored: list[int] = []
+    whole = network.explanation_log_probs
+
+    def counted(memory: Memory, explanations: TokenBatch, *rest: torch.Tensor) -> torch.Tensor:
+        scored.append(len(explanations.ids))
+        return whole(memory, explanations, *rest)
+
+    monkeypatch.setattr(network, "explanation_log_probs", counted)
+    memory = memory_of(predictor_of("composed-llama", "label"))
+    score_explanations(network, memory, [0] * 5, [(7, network.eos_id)] * 5, [0] * 5)
+    assert scored == [2, 2, 1]
+
+
 def test_no_explanations_have_no_scores(predictor_of: Callable[..., Predictor]) -> None:
     predictor = predictor_of("t5")
     with torch.inference_mode():

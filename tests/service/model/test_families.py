@@ -152,5 +152,5 @@ def test_a_composed_model_without_its_decoders_tokenizer_is_refused(
 ) -> None:
     source = shutil.copytree(backbone_dir("composed-llama"), tmp_path / "source")
     shutil.rmtree(source / "decoder")
-    with pytest.raises(InputError, match="loading it failed"):
+    with pytest.raises(InputError, match="failed: the decoder's tokenizer is missing: no folder decoder there"):
         load_network(source, tiny.TASK, "cls")
