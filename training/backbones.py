@@ -19,7 +19,7 @@ from training.offline_backbones import COMPOSED_TRAINING, COMPOSITIONS, HALVES, 
 from training.records import data_hash
 from training.sealed import damage, sealed, size
 
-DEFAULT = "minilm-minilm"
+DEFAULT = "minilm-smollm2"
 COMPOSED_RECIPE = 1  # raise it when ``compose`` changes
 
 

@@ -117,7 +117,7 @@ def _training_options(group: argparse._ArgumentGroup) -> None:
     add(
         "--model",
         help="hub id (google/flan-t5-large), directory, ENCODER+DECODER of either, or a name of xal backbone list, "
-        "which needs no hub (default minilm-minilm)",
+        "which needs no hub (default minilm-smollm2)",
     )
     add("--adapt", action="store_true", help="first adapt the model to the pool's texts, once for all its runs")
     add("--adapt-corpus", type=Path, metavar="FILE", help="and to this file of texts, labels and explanations")

@@ -30,7 +30,7 @@ from training.teacher_api import TeacherConfig
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "product-reviews"
 STRATEGIES = ("xal", "random")
-POOL_SIZE = 180
+POOL_SIZE = 120
 QUERY_SIZE = 16
 BUDGET = 48
 SERVICE_STARTS_WITHIN = 120.0  # seconds

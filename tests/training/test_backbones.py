@@ -47,9 +47,9 @@ def halves(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_an_offline_name_brings_its_own_training_settings() -> None:
-    backbone = resolve(DEFAULT, cache_directory())
-    assert backbone.name == DEFAULT == "minilm-minilm"
-    assert backbone.training == COMPOSITIONS[DEFAULT].training
+    backbone = resolve("minilm-minilm", cache_directory())
+    assert backbone.name == "minilm-minilm"
+    assert backbone.training == COMPOSITIONS["minilm-minilm"].training
     assert Path(backbone.source).parent == cache_directory() / "backbones"
 
 
@@ -191,8 +191,7 @@ def test_the_listing_says_what_is_prepared_how_large_and_where(halves: tuple[Pat
     cache = tmp_path / "cache"
     before = listing(cache)
     assert [line for line in before.splitlines() if not line.startswith(" ")] == [
-        "minilm-minilm (the default)",
-        *[name for name in COMPOSITIONS if name != DEFAULT],
+        f"{name} (the default)" if name == DEFAULT else name for name in COMPOSITIONS
     ]
     assert before.count("not prepared; about ") == len(COMPOSITIONS)
     assert "Apache-2.0" in before

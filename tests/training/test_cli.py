@@ -303,9 +303,9 @@ def test_backbones_are_prepared_and_listed(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out == f"{directory}\n"
     assert main(["backbone", "list"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("minilm-minilm (the default)\n")
+    assert said.startswith("minilm-minilm\n")
     assert f"prepared: 197 MB in {directory}\n" in said
-    assert "\nsmollm2\n" in said
+    assert "\nminilm-smollm2 (the default)\n" in said
 
 
 def test_a_backbone_that_cannot_be_prepared_is_one_line(
