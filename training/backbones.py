@@ -13,14 +13,24 @@ from safetensors import SafetensorError
 from transformers import MODEL_MAPPING, AutoConfig
 
 from service.model.errors import InputError
-from service.model.families import PREFIX_LM, family_of
+from service.model.families import COMPOSED, PREFIX_LM, family_of
 from training.composition import compose
-from training.offline_backbones import COMPOSED_TRAINING, COMPOSITIONS, HALVES, Composition, place, prepared
+from training.offline_backbones import (
+    COMPOSED_TRAINING,
+    COMPOSITIONS,
+    HALVES,
+    PREFIX_LM_TRAINING,
+    Composition,
+    place,
+    prepared,
+)
 from training.records import data_hash
 from training.sealed import damage, sealed, size
 
 DEFAULT = "minilm-smollm2"
 COMPOSED_RECIPE = 1  # raise it when ``compose`` changes
+# Settings of families, for a directory or hub id too; encoder-decoders have the paper's.
+TRAINING = {COMPOSED.name: COMPOSED_TRAINING, PREFIX_LM.name: PREFIX_LM_TRAINING}
 
 
 @dataclass(frozen=True)
@@ -49,13 +59,14 @@ def resolve(name: str, cache: Path, *, thorough: bool = False) -> Backbone:
         return _composed(name, cache, thorough=thorough)
     source = _source(name)
     config = _config(source)
-    if family_of(config) is None:
+    family = family_of(config)
+    if family is None:
         raise InputError(
             f"model {source} is of type {config.model_type}, which alone cannot write explanations; give an "
             "encoder-decoder (T5, BART), a causal language model (Llama, GPT-2), or compose an encoder with one: "
             f"ENCODER+DECODER; the model that needs no hub is {DEFAULT}"
         )
-    return Backbone(source, source)
+    return Backbone(source, source, TRAINING.get(family.name, {}))
 
 
 def identity(source: str, cache: Path) -> object:

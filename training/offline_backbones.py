@@ -91,6 +91,9 @@ COMPOSED_TRAINING: Mapping[str, Any] = {
     "lambda2": 0.1,
 }
 
+# What reads is what writes: it takes the decoder's learning rate.
+PREFIX_LM_TRAINING: Mapping[str, Any] = {**COMPOSED_TRAINING, "learning_rate": 2e-3}
+
 COMPOSITIONS: Mapping[str, Composition] = {
     "minilm-minilm": Composition(
         about="encoder-decoder: all-MiniLM-L6-v2 twice, with new cross-attention; small and fast, explains badly",
@@ -124,7 +127,7 @@ COMPOSITIONS: Mapping[str, Composition] = {
         about="prefix-LM: the language model SmolLM2-135M-Instruct reads and writes; 4-bit weights, in float32",
         recipe=1,
         make=_smollm2,
-        training={**COMPOSED_TRAINING, "learning_rate": 2e-3},
+        training=PREFIX_LM_TRAINING,
         parts=("smollm2-135m-instruct",),
         licence="Apache-2.0",
         download_mb=93,

@@ -53,6 +53,14 @@ def test_an_offline_name_brings_its_own_training_settings() -> None:
     assert Path(backbone.source).parent == cache_directory() / "backbones"
 
 
+def test_a_directory_of_another_family_has_that_familys_settings(halves: tuple[Path, Path], tmp_path: Path) -> None:
+    composed = resolve("+".join(map(str, halves)), tmp_path / "cache")
+    again = resolve(composed.source, tmp_path / "cache")
+    assert (again.source, again.training) == (composed.source, COMPOSED_TRAINING)
+    alone = resolve(str(halves[1]), tmp_path / "cache").training
+    assert alone == {**COMPOSED_TRAINING, "learning_rate": COMPOSED_TRAINING["decoder_learning_rate"]}
+
+
 def test_a_directory_is_taken_as_it_is_with_the_papers_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
