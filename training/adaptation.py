@@ -266,8 +266,7 @@ def _loss(lesson: _Lesson, batch: Sequence[_Item], ranking: float) -> Tensor:
     owners = torch.arange(len(batch), device=device).repeat_interleave(k)
     labels = torch.tensor([label for item in batch for label in item.labels])
     scores = explanation_score(network.explanation_log_probs(memory, flat, owners, labels), flat.mask).view(-1, k)
-    written = scores if network.conditioning == "label" else scores[:, :1]
-    return generation_loss(written) + ranking * ranking_loss(scores)
+    return generation_loss(scores, network.conditioning) + ranking * ranking_loss(scores)
 
 
 def _identity(task: Task, examples: Sequence[Example]) -> object:

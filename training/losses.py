@@ -13,15 +13,16 @@ def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels)
 
 
-def generation_loss(scores: Tensor) -> Tensor:
-    """Eq. 4, L_gen: negative log-likelihood of the explanations to be written, averaged over them and the batch.
+def generation_loss(scores: Tensor, conditioning: Conditioning = "none") -> Tensor:
+    """Eq. 4, L_gen: negative log-likelihood of what is to be written, averaged over the batch.
 
-    Taken as the mean over the tokens of each, which makes it the mean of -p by Eq. 6: lambda1 = 0.1 presumes this (a
-    sum over tokens would be tens of times larger).
+    That is the reasonable explanation e_0, as in the paper. Where each explanation is given its label, it is every one
+    of them, for the decoder will be asked to write for whatever label is predicted. Taken as the mean over the tokens
+    of each, which makes it -p by Eq. 6: lambda1 = 0.1 presumes this (a sum would be tens of times larger).
 
-    scores: (batch, m), Eq. 6 of each text's explanations to be written. -> scalar, nats per token.
+    scores: (batch, k), Eq. 6 of each text's explanations, the reasonable one in column 0. -> scalar, nats per token.
     """
-    return -scores.mean()
+    return -(scores if conditioning == "label" else scores[:, 0]).mean()
 
 
 def ranking_loss(scores: Tensor) -> Tensor:
@@ -41,14 +42,8 @@ def total_loss(
     lambda2: float,
     conditioning: Conditioning = "none",
 ) -> Tensor:
-    """Eq. 7: L = L_cls + lambda1 * L_gen + lambda2 * L_rank; L_cls alone without explanations (scores None).
-
-    What is to be written is the reasonable explanation, as in the paper. Where each explanation is given its label,
-    every one of them is what the decoder should write for that label, which is what it will be asked for the predicted
-    one.
-    """
+    """Eq. 7: L = L_cls + lambda1 * L_gen + lambda2 * L_rank; L_cls alone without explanations (scores None)."""
     loss = classification_loss(logits, labels)
     if scores is None:
         return loss
-    written = scores if conditioning == "label" else scores[:, :1]
-    return loss + lambda1 * generation_loss(written) + lambda2 * ranking_loss(scores)
+    return loss + lambda1 * generation_loss(scores, conditioning) + lambda2 * ranking_loss(scores)

@@ -77,7 +77,7 @@ def _smollm2(cache: Path, directory: Path) -> None:
 
 
 # The encoder is pre-trained and small, the bridge and the head start from nothing. The decoder can write already: two
-# epochs of low-rank updates teach it what to write about. More weight on the ranking costs it its fluency.
+# epochs of low-rank updates teach it what to write about.
 COMPOSED_TRAINING: Mapping[str, Any] = {
     "pooling": "mean",
     "conditioning": "label",

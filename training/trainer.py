@@ -229,7 +229,7 @@ def precision(device: torch.device, wanted: Precision) -> torch.autocast | nullc
     """What the forward pass computes in; the weights, the head and the losses stay float32.
 
     ``auto`` is bfloat16 where the hardware multiplies matrices in it: newer GPUs, and CPUs with AMX, for which torch
-    has no public question. Elsewhere bfloat16 is slower than float32, on some CPUs fifty times.
+    has no public question. Elsewhere bfloat16 is the slower one.
     """
     native = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
     native |= device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -7,6 +7,7 @@ explanations of a text packed behind one prefix in a single pass (composed.py, f
 from __future__ import annotations
 
 import inspect
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,9 +68,9 @@ class PrefixNetwork(Network):
     longest_prefix: int
 
     @property
+    @abstractmethod
     def decoder(self) -> PreTrainedModel:
         """The causal language model itself."""
-        raise NotImplementedError
 
     def read(self, memory: PrefixMemory) -> Prefix:
         """The memory's prefix. Raises ValueError where ``remember`` has not been called."""

@@ -176,7 +176,7 @@ def test_the_same_adaptation_gives_the_same_weights_and_leaves_the_global_genera
 def test_a_loss_that_is_no_number_leaves_nothing_behind(
     backbone_dir: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adaptation, "generation_loss", lambda scores: scores.sum() * float("nan"))
+    monkeypatch.setattr(adaptation, "generation_loss", lambda scores, _: scores.sum() * float("nan"))
     with pytest.raises(XalError, match="the loss is nan; lower the learning rate"):
         run(backbone_dir("t5"), tmp_path)
     assert [path for path in (tmp_path / "adapted").iterdir() if not path.name.startswith(".")] == []
