@@ -106,6 +106,7 @@ class Answers:
             "labels": list(predictor.task.label_ids),
             "fields": list(predictor.task.fields),
             "trained_on_explanations": predictor.trained_on_explanations,
+            "conditioning": predictor.network.conditioning,
             "acquisition": predictor.acquisition,
             "pool_size": None if normaliser is None else normaliser.size,
             "decoding": {

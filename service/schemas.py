@@ -175,14 +175,17 @@ class Limits(Answer):
 
 class ModelCard(Answer):
     """The served model. pool_size: texts in the pool that it was exported with, null if none: scores are then
-    normalised over the request only. acquisition: how the terms of Eq. 8 enter the acquisition score, as in the `paper`
-    or `standardized`, each with zero mean and unit variance over the pool. metrics, lineage: as written at export."""
+    normalised over the request only. conditioning: `label` where explanations are generated and scored given the
+    predicted label, `none` where the model explains whatever it finds likely. acquisition: how the terms of Eq. 8 enter
+    the acquisition score, as in the `paper` or `standardized`, each with zero mean and unit variance over the pool.
+    metrics, lineage: as written at export."""
 
     model_version: str
     task: str
     labels: list[str]
     fields: list[str]
     trained_on_explanations: bool
+    conditioning: Literal["none", "label"]
     acquisition: Literal["paper", "standardized"]
     pool_size: int | None
     decoding: Decoding

@@ -64,6 +64,7 @@ def test_loop_offline_scoring_and_service_give_one_text_one_score(
         response = client.acquisition_score(
             [{"id": e.id, "fields": dict(e.fields)} for e in waiting], normalization="pool", top_k=6
         )
+        assert client.model().conditioning == predictor.network.conditioning == loop.config.trainer.conditioning
     assert response.model_version == predictor.model_version
     assert response.ok
     for score, row, answer in zip(scores, from_file, response.answers, strict=True):

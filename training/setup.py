@@ -17,7 +17,7 @@ from service.model.predictor import choose_device
 from service.model.scoring import LAMBDA
 from service.model.task import Task
 from training import backbones
-from training.adaptation import Corpus, adaptation_config, adapted
+from training.adaptation import RECIPE, Corpus, adaptation_config, adapted
 from training.config import DataFile, RunConfig
 from training.data import Example, read_examples
 from training.loop import Loop
@@ -91,8 +91,11 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
         network, _ = load_network(backbone.source, task, config.trainer.pooling, config.trainer.conditioning)
         with tuned(network, config.trainer.decoder_tuning):
             pass
+        of_use = teacher is not None or not network.encoder_is_apart
         del network
-    if options.adapt:
+    if options.adapt and not of_use:
+        notes.append("--adapt is left out: it would leave the encoder as it is, and without explanations that is all")
+    elif options.adapt:
         check_budget(len(splits.train), options.query_size, options.budget)  # not after minutes of adapting
         backbone = adapted(
             backbone,
@@ -104,6 +107,7 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
             cache=cache,
             progress=progress,
         )
+        config = config.model_copy(update={"adaptation": _adaptation(options, config)})
     return Loop(config, task, splits, strategy, teacher, backbone.source, options.output, progress), notes
 
 
@@ -141,19 +145,17 @@ def _config(
         "device": options.device,
     }
     try:
-        config = RunConfig.model_validate(settings)
-        return config.model_copy(update={"adaptation": _adaptation(options, config)})
+        return RunConfig.model_validate(settings)
     except ValidationError as error:
         raise InputError(_first_problem(error)) from None
 
 
-def _adaptation(options: RunOptions, config: RunConfig) -> dict[str, Any] | None:
+def _adaptation(options: RunOptions, config: RunConfig) -> dict[str, Any]:
     """What config.yaml says of the adaptation."""
-    if not options.adapt:
-        return None
     corpus, corpus_task = options.adapt_corpus, options.adapt_corpus_task
     return {
         **adaptation_config(config.trainer).model_dump(),
+        "recipe": RECIPE,
         "corpus": DataFile.of(corpus).model_dump() if corpus else None,
         "corpus_task": Task.from_yaml(corpus_task).to_dict() if corpus_task else None,
     }

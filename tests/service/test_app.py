@@ -235,7 +235,7 @@ def test_model_says_what_is_served(client: httpx.Client, predictor: Predictor) -
         ["text"],
     )
     assert (card.pool_size, card.trained_on_explanations, card.device) == (50, True, "cpu")
-    assert card.acquisition == "paper"
+    assert (card.conditioning, card.acquisition) == ("none", "paper")
     assert (card.limits.max_items, card.limits.max_input_tokens, card.decoding.num_beams) == (1000, 32, 3)
     assert (card.metrics, card.lineage) == (predictor.manifest["metrics"], predictor.manifest["lineage"])
 

@@ -246,6 +246,15 @@ def test_an_adapted_run_does_not_go_on_as_a_plain_one(make_loop: Callable[..., L
         list(make_loop(tmp_path / "run", budget=6).rounds())
 
 
+@pytest.mark.parametrize(("model", "of_use"), [("composed-gpt2", False), ("llama", True)])
+def test_a_run_from_labels_alone_adapts_only_what_reads_with_its_decoder(
+    make_loop: Callable[..., Loop], backbone_dir: Callable[[str], Path], tmp_path: Path, model: str, of_use: bool
+) -> None:
+    loop = make_loop(tmp_path / "run", adapt=True, budget=6, strategy="random", model=str(backbone_dir(model)))
+    assert (Path(loop.source).parent.name == "adapted") == of_use
+    assert (loop.config.adaptation is not None) == of_use
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

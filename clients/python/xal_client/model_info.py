@@ -34,8 +34,10 @@ class ModelInfo(Answer):
     """The served model.
 
     labels: label ids; fields: names of an item's fields. pool_size: texts over which normalization "pool" divides,
-    None where the model was exported without a pool and only "request" can be asked for. acquisition: how it combines
-    the terms of Eq. 8, see AcquisitionResponse. metrics, lineage: as written when the model was exported.
+    None where the model was exported without a pool and only "request" can be asked for. conditioning: "label" where
+    explanations are generated and scored given the predicted label, "none" where the model explains whatever it finds
+    likely. acquisition: how it combines the terms of Eq. 8, see AcquisitionResponse. metrics, lineage: as written when
+    the model was exported.
     """
 
     model_version: str
@@ -44,6 +46,7 @@ class ModelInfo(Answer):
     fields: tuple[str, ...]
     trained_on_explanations: bool
     pool_size: int | None
+    conditioning: Literal["none", "label"] = "none"
     acquisition: Literal["paper", "standardized"] = "paper"
     decoding: Decoding
     limits: Limits

@@ -128,7 +128,7 @@ def test_model_and_probes(service_url: str, call: Call) -> None:
     info = call(service_url, "model")
     assert info.labels == ("negative", "neutral", "positive")
     assert info.fields == ("text",)
-    assert (info.pool_size, info.acquisition) == (50, "paper")
+    assert (info.pool_size, info.conditioning, info.acquisition) == (50, "none", "paper")
     assert info.model_version == call(service_url, "classify", TEXTS).model_version
     assert call(service_url, "is_ready") is True
     assert call(service_url, "is_live") is True
