@@ -27,6 +27,7 @@ from service.model.prefix import (
     Prefix,
     PrefixMemory,
     PrefixNetwork,
+    behind,
     check_room,
     cues,
     places,
@@ -160,56 +161,64 @@ class Composed(PrefixNetwork):
     def _packed_log_probs(self, memory: PrefixMemory, branches: Branches, length: int, owners: Tensor) -> Tensor:
         """All explanations of a text behind its prefix in one row, none of which sees another. -> (n, length)."""
         prefix, prefix_mask = self._prefix(memory)
-        row, place, own = pack(branches.mask, owners, len(prefix_mask))
-        ids, targets, steps = (torch.zeros_like(own) for _ in range(3))
-        ids[row, place] = branches.ids[branches.mask]
-        targets[row, place] = branches.targets[branches.mask]
-        steps[row, place] = (branches.mask.long().cumsum(dim=1) - 1)[branches.mask]
-        embeddings = torch.cat([prefix, self.decoder.get_input_embeddings()(ids).to(prefix.dtype)], dim=1)
-        numbers = torch.cat([places(prefix_mask), prefix_mask.sum(dim=1, keepdim=True) + steps], dim=1)
+        # First the cues of all, then what predicts explanations: only that needs logits, most of the memory and time.
+        cue = branches.mask & ~branches.predicts
+        cue_row, cue_place, cue_own = pack(cue, owners, len(prefix_mask))
+        row, place, own = pack(branches.predicts, owners, len(prefix_mask))
+
+        def packed(values: Tensor) -> Tensor:
+            cues, explanations = torch.zeros_like(cue_own), torch.zeros_like(own)
+            cues[cue_row, cue_place], explanations[row, place] = values[cue], values[branches.predicts]
+            return torch.cat([cues, explanations], dim=1)
+
+        embeddings = self.decoder.get_input_embeddings()(packed(branches.ids)).to(prefix.dtype)
+        numbers = packed(behind(prefix_mask, branches.ids.shape[1])[owners])
+        numbers = torch.cat([places(prefix_mask), numbers], dim=1)
+        visible = branch_mask(prefix_mask, torch.cat([cue_own, own], dim=1), numbers)
         logits = self.decoder(
-            inputs_embeds=embeddings,
-            attention_mask=self.attended(branch_mask(prefix_mask, own), embeddings.dtype),
+            inputs_embeds=torch.cat([prefix, embeddings], dim=1),
+            attention_mask=self.attended(visible, prefix.dtype),
             use_cache=False,
             logits_to_keep=own.shape[1],
             position_ids=numbers,
-        ).logits  # (batch, packed, vocab)
+        ).logits  # (batch, packed explanations, vocab)
+        targets = packed(branches.targets)[:, -own.shape[1] :]
         log_probs = torch.zeros(branches.mask.shape, device=self.device)
-        log_probs[branches.mask] = token_log_probs(logits, targets)[row, place]
+        log_probs[branches.predicts] = token_log_probs(logits, targets)[row, place]
         return branches.explanations(log_probs, length)
 
 
 def pack(mask: Tensor, owners: Tensor, batch: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Where each token of n branches stands if those of one text share a row, one behind the other.
+    """Where the tokens of n branches stand if those of one text share a row, one branch behind the other.
 
-    mask: (n, width) bool. owners: (n,), the branches' rows, ascending. -> (tokens,) rows and (tokens,) places of the
-    true entries of ``mask``, and (batch, packed): which branch stands in each place, -1 for none.
+    mask: (n, width) bool, true on the tokens to pack. owners: (n,), the branches' rows, ascending. -> (tokens,) rows
+    and (tokens,) places of the true entries of ``mask``, and (batch, packed): which branch stands in each place, -1 for
+    none.
     """
     lengths = mask.sum(dim=1)
     ends = lengths.cumsum(dim=0)
     totals = torch.zeros(batch, dtype=torch.long, device=mask.device).index_add(0, owners, lengths)
     starts = ends - lengths - (totals.cumsum(dim=0) - totals)[owners]  # (n,), within the owner's row
-    place = (starts.unsqueeze(1) + torch.arange(mask.shape[1], device=mask.device))[mask]
+    place = (starts.unsqueeze(1) + mask.long().cumsum(dim=1) - 1)[mask]
     row = owners.unsqueeze(1).expand_as(mask)[mask]
     own = torch.full((batch, int(totals.max())), -1, device=mask.device)
     own[row, place] = torch.arange(len(mask), device=mask.device).unsqueeze(1).expand_as(mask)[mask]
     return row, place, own
 
 
-def branch_mask(prefix: Tensor, own: Tensor) -> Tensor:
+def branch_mask(prefix: Tensor, own: Tensor, numbers: Tensor) -> Tensor:
     """Who sees whom in packed rows: the prefix is causal, a branch sees the prefix and itself as far as it goes.
 
-    prefix: (batch, prefix) bool. own: (batch, packed), branch numbers. -> (batch, 1, length, length) bool.
+    prefix: (batch, prefix) bool. own: (batch, packed), branch numbers. numbers: (batch, length), the position of each
+    token of prefix and packed part. -> (batch, 1, length, length) bool.
     """
     # The prefix is everybody's, -2; padding of either part is seen by itself alone: a softmax over nothing is NaN.
     common = torch.full_like(prefix, -2, dtype=torch.long).masked_fill(~prefix, -1)
     part = torch.cat([common, own], dim=1)  # (batch, length)
-    length = part.shape[1]
     visible = (part.unsqueeze(1) == part.unsqueeze(2)) | (part.unsqueeze(1) == -2)  # (batch, query, key)
-    visible &= (part != -1).unsqueeze(1)
-    causal = torch.ones(length, length, dtype=torch.bool, device=own.device).tril()
-    itself = torch.eye(length, dtype=torch.bool, device=own.device)
-    return ((visible & causal) | itself).unsqueeze(1)
+    visible &= (part != -1).unsqueeze(1) & (numbers.unsqueeze(1) <= numbers.unsqueeze(2))
+    itself = torch.eye(part.shape[1], dtype=torch.bool, device=own.device)
+    return (visible | itself).unsqueeze(1)
 
 
 def composed(backbone: ComposedModel, encoder: TextEncoder, pooling: Pooling, conditioning: Conditioning) -> Composed:

@@ -53,6 +53,12 @@ class Branches:
     mask: Tensor
     first: Tensor
 
+    @property
+    def predicts(self) -> Tensor:
+        """Where a token of the explanation is predicted; what is read before is the cue's. (n, width) bool."""
+        places = torch.arange(self.mask.shape[1], device=self.first.device)
+        return self.mask & (places >= self.first.unsqueeze(1))
+
     def explanations(self, log_probs: Tensor, length: int) -> Tensor:
         """Of what was found for all targets, the explanations' part. (n, width) -> (n, length)."""
         places = self.first.unsqueeze(1) + torch.arange(length, device=self.first.device)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -80,14 +81,17 @@ class PrefixNetwork(Network):
 
     def cached_log_probs(self, prefix: Prefix, branches: Branches, length: int) -> Tensor:
         """Explanations behind prefixes that have been read, a row of each for every explanation. -> (n, length)."""
+        before = int(branches.first.min())  # of the cue alone: no logits are needed
         logits = self.decoder(
             input_ids=branches.ids,
             attention_mask=torch.cat([prefix.mask, branches.mask], dim=1).long(),
             past_key_values=prefix.cache,
             use_cache=True,
+            logits_to_keep=branches.ids.shape[1] - before,
             position_ids=behind(prefix.mask, branches.ids.shape[1]),
-        ).logits  # (n, width, vocab)
-        return branches.explanations(token_log_probs(logits, branches.targets), length)
+        ).logits  # (n, width - before, vocab)
+        log_probs = token_log_probs(logits, branches.targets[:, before:])
+        return branches.explanations(F.pad(log_probs, (before, 0)), length)
 
     def search(self, memory: Memory, cue: Sequence[int], num_beams: int, max_new_tokens: int) -> list[list[int]]:
         assert isinstance(memory, PrefixMemory)

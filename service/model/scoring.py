@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
+import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -136,8 +136,8 @@ def ranks(scores: ArrayLike) -> NDArray[np.int64]:
 
 def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
     """log P(e_t | x, e_<t) of the given tokens, in float32. (n, length, vocab), (n, length) -> (n, length)."""
-    chosen = logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).float()
-    return chosen - torch.logsumexp(logits.float(), dim=-1)
+    # Cross-entropy goes over the vocabulary less often than the difference of a logit and a logsumexp does.
+    return -F.cross_entropy(logits.float().flatten(0, 1), tokens.flatten(), reduction="none").view(tokens.shape)
 
 
 def _spread(term: Floats) -> float:

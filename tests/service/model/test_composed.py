@@ -116,21 +116,26 @@ def test_branches_of_one_text_stand_one_behind_the_other() -> None:
     assert row.tolist() == [0, 0, 0, 2, 2, 2]
     assert place.tolist() == [0, 1, 2, 0, 1, 2]
     assert own.tolist() == [[0, 0, 1], [-1, -1, -1], [2, 2, 2]]
+    # What is packed need not begin a branch.
+    row, place, own = pack(mask & torch.tensor([False, True, True]), torch.tensor([0, 0, 2]), batch=3)
+    assert (row.tolist(), place.tolist(), own.tolist()) == ([0, 2, 2], [0, 0, 1], [[0, -1], [-1, -1], [2, 2]])
 
 
 def test_a_branch_sees_the_prefix_and_itself_and_padding_is_seen_by_nobody_else() -> None:
     prefix = torch.tensor([[True, False, True]])
-    own = torch.tensor([[0, 0, 1, -1]])
-    visible = branch_mask(prefix, own)
+    # Branch 0 has its second token behind branch 1, whose place in the row says nothing.
+    own = torch.tensor([[0, 1, 0, -1]])
+    numbers = torch.tensor([[0, 0, 1, 2, 2, 3, 0]])
+    visible = branch_mask(prefix, own, numbers)
     assert visible.shape == (1, 1, 7, 7)
     assert visible[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0, 0],  # padding; what it sees is seen by none
         [1, 0, 1, 0, 0, 0, 0],
         [1, 0, 1, 1, 0, 0, 0],
-        [1, 0, 1, 1, 1, 0, 0],
-        [1, 0, 1, 0, 0, 1, 0],
-        [1, 0, 1, 0, 0, 0, 1],
+        [1, 0, 1, 0, 1, 0, 0],
+        [1, 0, 1, 1, 0, 1, 0],
+        [1, 0, 0, 0, 0, 0, 1],  # padding too
     ]
 
 
@@ -143,9 +148,8 @@ def test_packed_explanations_take_one_row_a_text(predictor_of: Callable[..., Pre
     hook = network.decoder.register_forward_hook(lambda _m, _a, out: seen.append(tuple(out.logits.shape)))
     network.explanation_log_probs(memory, batch, torch.tensor([0, 0, 0, 1, 1, 2]))
     hook.remove()
-    cue = len(network.cues[0]) - 1
-    longest = sum(len(encoder.encode_explanation(text)) + cue for text in EXPLANATIONS)
-    assert seen == [(3, longest, network.decoder.config.vocab_size)]  # logits of explanations, not of texts
+    longest = sum(len(encoder.encode_explanation(text)) for text in EXPLANATIONS)
+    assert seen == [(3, longest, network.decoder.config.vocab_size)]  # logits of explanations, not of texts and cues
 
 
 # ------------------------------------------------------------------------------------------------------------ selecting
