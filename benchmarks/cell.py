@@ -38,12 +38,16 @@ class Protocol:
     """What every cell has in common.
 
     num_beams: as runs have it. explained: the first so many dev texts are explained and judged. scored: so many
-    unlabeled texts of the pool, drawn at random, are scored for Eq. 8 and for the clock.
+    unlabeled texts of the pool, drawn at random, are scored for Eq. 8 and for the clock. judge_texts: the judges learn
+    from the explanations of at most so many texts of the pool; more take minutes and add little. judge_recipe: raise it
+    when judges learn otherwise, so that what others judged is measured again.
     """
 
     num_beams: int = 5
     explained: int = 100
     scored: int = 100
+    judge_texts: int = 1000
+    judge_recipe: int = 1
 
 
 def run_cell(
@@ -131,8 +135,10 @@ def _explanations(
     judged = {name: judge.judge(written) for name, judge in judges.items()}
     own_labels = predictor.network.conditioning == "label"
     tokens = [len(predictor.encoder.decoder_tokens(text)) for text in written]
+    served, where_right = rank_as_served(predictor, data)
     return {
-        "ranking": asdict(rank_as_served(predictor, data)),
+        "ranking": asdict(served),
+        "ranking_where_right": asdict(where_right) if where_right else None,
         "ranking_own_label": asdict(rank_given_own_labels(predictor, data)) if own_labels else None,
         "consistency": {name: consistency(labels, named) for name, named in judged.items()},
         "judge_accuracy": {name: judge.accuracy(data.explained(data.ranking)) for name, judge in judges.items()},

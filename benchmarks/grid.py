@@ -16,7 +16,6 @@ from training.config import git_hash, versions
 from training.judge import Judge, train_encoder_judge, train_word_judge
 
 JUDGE_BACKBONE = "minilm-minilm"  # whose encoder is fine-tuned
-JUDGE_TEXTS = 1000  # learning from more takes minutes and adds little
 
 
 def run_grid(
@@ -51,7 +50,7 @@ def run_grid(
             continue
         ready = settled.adapted_to(data, corpus, cache=cache, device=device, progress=progress)
         if data.name not in judges:
-            judges[data.name] = _judges(data, cache, progress)
+            judges[data.name] = _judges(data, protocol.judge_texts, cache, progress)
         found = run_cell(
             ready, data, judges[data.name], labels=n, seed=seed, device=device, protocol=protocol, progress=progress
         )
@@ -60,9 +59,9 @@ def run_grid(
         print(f"{title}: macro-F1 {found['macro_f1']:.3f}, {found['train_seconds']:.0f} s to train", flush=True)
 
 
-def _judges(data: DataSet, cache: Path, progress: bool) -> dict[str, Judge]:
+def _judges(data: DataSet, texts: int, cache: Path, progress: bool) -> dict[str, Judge]:
     """Who judges the explanations of a data set; they learn from the recorded explanations of its pool."""
-    explanations, source = data.explained(data.pool[:JUDGE_TEXTS]), resolve(JUDGE_BACKBONE, cache).source
+    explanations, source = data.explained(data.pool[:texts]), resolve(JUDGE_BACKBONE, cache).source
     return {
         "encoder": train_encoder_judge(explanations, source, progress=progress),
         "words": train_word_judge(explanations),

@@ -14,18 +14,21 @@ from training.explanation_quality import RankingAccuracy, ranking_accuracy
 TEXTS = 16  # scored at once, with all their explanations
 
 
-def rank_as_served(predictor: Predictor, data: DataSet) -> RankingAccuracy:
+def rank_as_served(predictor: Predictor, data: DataSet) -> tuple[RankingAccuracy, RankingAccuracy | None]:
     """Ranking accuracy of the scores that the service gives candidates: a model that is conditioned on labels scores
-    all of a text's given the label that it predicts."""
+    all of a text's given the label that it predicts. Over all texts, and over those whose label it predicts right, None
+    without any."""
     items = [Item(example.fields, tuple(_gold_first(data, example).values())) for example in data.ranking]
     # What is generated beside the scores is not wanted here: one token of it is the least.
     outcomes = predictor.predict(items, explain=True, num_beams=1, max_new_tokens=1)
-    rows = []
+    rows, right = [], []
     for example, outcome in zip(data.ranking, outcomes, strict=True):
         if isinstance(outcome, ItemError):
             raise XalError(f"ranking: text {example.id!r}: {outcome.message}")
         rows.append(outcome.candidate_scores)
-    return ranking_accuracy(rows)
+        if outcome.label == example.label:
+            right.append(outcome.candidate_scores)
+    return ranking_accuracy(rows), ranking_accuracy(right) if right else None
 
 
 def rank_given_own_labels(predictor: Predictor, data: DataSet) -> RankingAccuracy:

@@ -65,6 +65,7 @@ QUALITY: Mapping[str, tuple[Value, int]] = {
     "accuracy": (lambda cell: cell["accuracy"], 3),
     "ranking": (lambda cell: _inner(cell, "ranking", "value"), 3),
     "± over texts": (lambda cell: _inner(cell, "ranking", "standard_error"), 3),
+    "where right": (lambda cell: _inner(cell, "ranking_where_right", "value"), 3),
     "ranking, own label": (lambda cell: _inner(cell, "ranking_own_label", "value"), 3),
     "consistency": (lambda cell: _inner(cell, "consistency", "encoder"), 2),
     "by words": (lambda cell: _inner(cell, "consistency", "words"), 2),

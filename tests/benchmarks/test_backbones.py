@@ -15,7 +15,7 @@ from benchmarks.results import append_cell, read_cells
 from benchmarks.rows import ROWS, Row, Settled, digest, settle
 from benchmarks.tables import BEGIN, END, render, summary, write_tables
 from service.model.errors import InputError
-from service.model.predictor import Item, Predictor
+from service.model.predictor import Item, Prediction, Predictor
 from tests import tiny
 from training.backbones import Backbone
 from training.data import Example
@@ -116,9 +116,23 @@ def test_ranking_as_served_is_that_of_the_candidates_scores(model_dir: Path, dat
         [outcome] = predictor.predict([Item(example.fields, (gold, *others))], explain=True)
         rows.append(outcome.candidate_scores)
     expected = ranking_accuracy(rows)
-    assert rank_as_served(predictor, data) == expected
+    assert rank_as_served(predictor, data)[0] == expected
     # Conditioned on nothing, the label that an explanation was written for changes nothing.
     assert rank_given_own_labels(predictor, data) == expected
+
+
+def test_ranking_where_the_prediction_is_right_is_that_of_these_texts_alone(model_dir: Path, data: DataSet) -> None:
+    predictor = Predictor.load(model_dir, device="cpu")
+    outcomes = predictor.predict([Item(example.fields) for example in data.ranking])
+    predicted = [outcome.label for outcome in outcomes if isinstance(outcome, Prediction)]
+    right = [replace(example, label=label) for example, label in zip(data.ranking, predicted, strict=True)]
+    wrong = [
+        replace(example, label=next(label for label in data.task.label_ids if label != found))
+        for example, found in zip(data.ranking, predicted, strict=True)
+    ]
+    of_right, _ = rank_as_served(predictor, replace(data, ranking=right[:2]))
+    assert rank_as_served(predictor, replace(data, ranking=[*right[:2], *wrong[2:]]))[1] == of_right
+    assert rank_as_served(predictor, replace(data, ranking=wrong))[1] is None
 
 
 def test_a_grid_goes_on_where_it_stopped_and_measures_changed_settings_anew(
