@@ -91,8 +91,14 @@ COMPOSED_TRAINING: Mapping[str, Any] = {
     "lambda2": 0.1,
 }
 
-# What reads is what writes: it takes the decoder's learning rate.
-PREFIX_LM_TRAINING: Mapping[str, Any] = {**COMPOSED_TRAINING, "learning_rate": 2e-3}
+# What reads is what writes, and trains from the first epoch on: at the composed decoder's learning rate it forgets how
+# to read, and names one label for all texts.
+PREFIX_LM_TRAINING: Mapping[str, Any] = {
+    **COMPOSED_TRAINING,
+    "learning_rate": 5e-4,
+    "decoder_learning_rate": 5e-4,
+    "head_learning_rate": 1e-3,
+}
 
 COMPOSITIONS: Mapping[str, Composition] = {
     "minilm-minilm": Composition(
