@@ -10,7 +10,7 @@ from service.model.composed import ComposedModel
 from service.model.errors import InputError
 from tests import tiny
 from training.backbones import DEFAULT, listing, prepare, resolve
-from training.offline_backbones import COMPOSED_TRAINING, COMPOSITIONS
+from training.offline_backbones import COMPOSED_TRAINING, COMPOSITIONS, PREFIX_LM_TRAINING
 from training.offline_parts import cache_directory, fetch
 from training.trainer import TrainerConfig
 
@@ -58,7 +58,10 @@ def test_a_directory_of_another_family_has_that_familys_settings(halves: tuple[P
     again = resolve(composed.source, tmp_path / "cache")
     assert (again.source, again.training) == (composed.source, COMPOSED_TRAINING)
     alone = resolve(str(halves[1]), tmp_path / "cache").training
-    assert alone == {**COMPOSED_TRAINING, "learning_rate": COMPOSED_TRAINING["decoder_learning_rate"]}
+    assert alone == PREFIX_LM_TRAINING
+    # What reads is what writes: one rate, above an encoder's and below that of a decoder beside one.
+    assert alone["learning_rate"] == alone["decoder_learning_rate"]
+    assert COMPOSED_TRAINING["learning_rate"] < alone["learning_rate"] < COMPOSED_TRAINING["decoder_learning_rate"]
 
 
 def test_a_directory_is_taken_as_it_is_with_the_papers_settings(
