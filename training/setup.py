@@ -94,7 +94,7 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
         of_use = teacher is not None or not network.encoder_is_apart
         del network
     if options.adapt and not of_use:
-        notes.append("--adapt is left out: it would leave the encoder as it is, and without explanations that is all")
+        notes.append("--adapt is left out: it trains the decoder alone, which a run from labels alone does not use")
     elif options.adapt:
         check_budget(len(splits.train), options.query_size, options.budget)  # not after minutes of adapting
         backbone = adapted(

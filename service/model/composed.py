@@ -162,13 +162,14 @@ class Composed(PrefixNetwork):
         """All explanations of a text behind its prefix in one row, none of which sees another. -> (n, length)."""
         prefix, prefix_mask = self._prefix(memory)
         # First the cues of all, then what predicts explanations: only that needs logits, most of the memory and time.
-        cue = branches.mask & ~branches.predicts
+        predicts = branches.predicts
+        cue = branches.mask & ~predicts
         cue_row, cue_place, cue_own = pack(cue, owners, len(prefix_mask))
-        row, place, own = pack(branches.predicts, owners, len(prefix_mask))
+        row, place, own = pack(predicts, owners, len(prefix_mask))
 
         def packed(values: Tensor) -> Tensor:
             cues, explanations = torch.zeros_like(cue_own), torch.zeros_like(own)
-            cues[cue_row, cue_place], explanations[row, place] = values[cue], values[branches.predicts]
+            cues[cue_row, cue_place], explanations[row, place] = values[cue], values[predicts]
             return torch.cat([cues, explanations], dim=1)
 
         embeddings = self.decoder.get_input_embeddings()(packed(branches.ids)).to(prefix.dtype)
@@ -184,7 +185,7 @@ class Composed(PrefixNetwork):
         ).logits  # (batch, packed explanations, vocab)
         targets = packed(branches.targets)[:, -own.shape[1] :]
         log_probs = torch.zeros(branches.mask.shape, device=self.device)
-        log_probs[branches.predicts] = token_log_probs(logits, targets)[row, place]
+        log_probs[predicts] = token_log_probs(logits, targets)[row, place]
         return branches.explanations(log_probs, length)
 
 

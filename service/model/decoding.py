@@ -11,7 +11,7 @@ from service.model.encoding import batches_by_length, pad
 from service.model.network import Memory, Network
 from service.model.scoring import explanation_score
 
-SCORED_TOKENS = 1024  # scored at once, cues included: each has a row of logits over the whole vocabulary
+SCORED_TOKENS = 1024  # scored at once, cues included: most have a row of logits over the whole vocabulary
 
 
 @dataclass(frozen=True)
