@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from service.model.attention import attended
 from service.model.encoding import TextEncoder, TokenBatch
 from service.model.network import Branches, Conditioning, Memory, Pooling, check_length, pool, positions, width
 from service.model.prefix import (
@@ -35,6 +36,7 @@ from service.model.prefix import (
     room,
 )
 from service.model.scoring import token_log_probs
+from service.model.tree import Opening
 
 
 class ComposedModel(PreTrainedModel):
@@ -125,16 +127,7 @@ class Composed(PrefixNetwork):
         if memory.prefix is not None:
             return memory
         embeddings, mask = self._prefix(memory)
-        cache = DynamicCache()
-        self.decoder(
-            inputs_embeds=embeddings,
-            attention_mask=mask.long(),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-            position_ids=places(mask),
-        )
-        return replace(memory, prefix=Prefix(cache, mask))
+        return replace(memory, prefix=Prefix(self._read(embeddings, mask)[0], mask))
 
     def explanation_log_probs(
         self, memory: Memory, explanations: TokenBatch, owners: Tensor | None = None, labels: Tensor | None = None
@@ -146,6 +139,30 @@ class Composed(PrefixNetwork):
         if memory.prefix is None:
             return self._packed_log_probs(memory, branches, length, owners)
         return self.cached_log_probs(memory.prefix.select(owners), branches, length)
+
+    def begin(self, memory: Memory, rows: Tensor, cue: Sequence[int]) -> Opening:
+        assert isinstance(memory, PrefixMemory)
+        if memory.prefix is not None:
+            return super().begin(memory, rows, cue)
+        embeddings, mask = self._prefix(memory.select(rows))
+        ids = torch.tensor([cue] * len(rows), device=self.device)
+        embeddings = torch.cat([embeddings, self.decoder.get_input_embeddings()(ids).to(embeddings.dtype)], dim=1)
+        mask = torch.cat([mask, torch.ones_like(ids, dtype=torch.bool)], dim=1)
+        cache, logits = self._read(embeddings, mask)
+        return Opening(cache, mask, places(mask), logits)
+
+    def _read(self, embeddings: Tensor, mask: Tensor) -> tuple[DynamicCache, Tensor]:
+        """Keys and values of a row, and the (batch, vocab) logits behind it."""
+        cache = DynamicCache()
+        logits = self.decoder(
+            inputs_embeds=embeddings,
+            attention_mask=mask.long(),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+            position_ids=places(mask),
+        ).logits
+        return cache, logits[:, -1]
 
     def _prefix(self, memory: PrefixMemory) -> tuple[Tensor, Tensor]:
         """What the decoder reads before any cue: (batch, prefix, width) embeddings and their (batch, prefix) mask."""
@@ -178,7 +195,7 @@ class Composed(PrefixNetwork):
         visible = branch_mask(prefix_mask, torch.cat([cue_own, own], dim=1), numbers)
         logits = self.decoder(
             inputs_embeds=torch.cat([prefix, embeddings], dim=1),
-            attention_mask=self.attended(visible, prefix.dtype),
+            attention_mask=attended(self.decoder, visible),
             use_cache=False,
             logits_to_keep=own.shape[1],
             position_ids=numbers,

@@ -5,17 +5,21 @@ The decoder attends to the encoder's states; these are the memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from service.model.attention import attended, tree_attention
 from service.model.encoding import TextEncoder, TokenBatch
 from service.model.network import Conditioning, Memory, Network, Pooling, check_length, pool, positions, width
 from service.model.scoring import token_log_probs
+from service.model.tree import Opening, Tree
 
 
 class EncoderDecoder(Network):
@@ -64,19 +68,72 @@ class EncoderDecoder(Network):
         ).logits  # (n, width, vocab)
         return branches.explanations(token_log_probs(logits, branches.targets), explanations.ids.shape[1])
 
-    def search(self, memory: Memory, cue: Sequence[int], num_beams: int, max_new_tokens: int) -> list[list[int]]:
-        sequences = self.backbone.generate(
+    def begin(self, memory: Memory, rows: Tensor, cue: Sequence[int]) -> Opening:
+        memory = memory.select(rows)
+        ids = torch.tensor([cue] * len(rows), device=self.device)
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        logits = self.backbone(
             encoder_outputs=BaseModelOutput(last_hidden_state=memory.states),
             attention_mask=memory.mask.long(),
-            decoder_input_ids=torch.tensor([cue] * len(memory.mask), device=self.device),
-            num_beams=num_beams,
-            max_new_tokens=max_new_tokens,
-            early_stopping=num_beams > 1,
-            length_penalty=1.0,
-            do_sample=False,
-        )  # (batch, cue + length)
-        found: list[list[int]] = sequences[:, len(cue) :].tolist()
-        return found
+            decoder_input_ids=ids,
+            decoder_attention_mask=torch.ones_like(ids),
+            past_key_values=cache,
+            use_cache=True,
+            return_dict=True,
+        ).logits
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        numbers = torch.arange(len(cue), device=self.device).expand(len(rows), -1)
+        return Opening(
+            cache.self_attention_cache, mask, numbers, logits[:, -1], cache.cross_attention_cache, memory.mask
+        )
+
+    def grow(self, tree: Tree, tokens: Tensor) -> Tensor:
+        assert tree.source is not None
+        # The keys and values of the states are in the cache; the states themselves are asked for, but not read.
+        states = torch.zeros(*tree.source_mask.shape, self.hidden_size, device=self.device, dtype=self.backbone.dtype)
+        mask = attended(self.decoder, tree.mask)
+        with tree_positions(self.decoder, tree) as positions, tree_attention(self.decoder):
+            logits: Tensor = self.backbone(
+                encoder_outputs=BaseModelOutput(last_hidden_state=states),
+                attention_mask=tree.source_mask.long(),
+                decoder_input_ids=tokens,
+                decoder_attention_mask=mask,
+                past_key_values=EncoderDecoderCache(tree, tree.source),
+                use_cache=True,
+                return_dict=True,
+                **positions,
+            ).logits
+        return logits
+
+
+@contextmanager
+def tree_positions(decoder: nn.Module, tree: Tree) -> Iterator[dict[str, Tensor]]:
+    """Inside, the decoder has the positions of a tree, where a beam's tokens do not stand one behind the other; yields
+    arguments for the backbone's call that go with it."""
+    changed: list[nn.Module] = []
+    for module in decoder.modules():
+        if getattr(module, "has_relative_attention_bias", False):  # T5: by distance
+            bias = _bias_at(module, tree.distances)
+            module.compute_bias = lambda *_, bias=bias, **__: bias
+            changed.append(module)
+    embeddings = getattr(decoder, "embed_positions", None)
+    if isinstance(embeddings, nn.Embedding):  # BART: counted from the cache's length
+        table, places = embeddings.weight, tree.positions + getattr(embeddings, "offset", 0)
+        embeddings.forward = lambda *_, **__: F.embedding(places, table)
+    try:
+        yield {} if changed or embeddings is not None else {"decoder_position_ids": tree.positions}
+    finally:
+        for module in changed:
+            del module.compute_bias
+        if isinstance(embeddings, nn.Embedding):
+            del embeddings.forward
+
+
+def _bias_at(module: Any, distances: Tensor) -> Tensor:
+    """What a T5 attention adds to the scores of keys that stand so far back. (slots, keys) -> (slots, heads, 1, keys)"""
+    longest = int(distances.max()) + 1
+    by_distance = module.compute_bias(longest, longest)[0, :, -1].flip(-1)  # (heads, longest)
+    return by_distance[:, distances.clamp(min=0)].transpose(0, 1).unsqueeze(2)
 
 
 def encoder_decoder(

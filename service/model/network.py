@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from service.model.encoding import TokenBatch, pad
 from service.model.errors import InputError
+from service.model.tree import Opening, Tree
 
 Pooling = Literal["cls", "mean"]
 Conditioning = Literal["none", "label"]
@@ -153,12 +154,13 @@ class Network(nn.Module, ABC):
         """
 
     @abstractmethod
-    def search(self, memory: Memory, cue: Sequence[int], num_beams: int, max_new_tokens: int) -> list[list[int]]:
-        """Beam search's top-1 hypothesis of each text, all behind one cue; ids behind the end-of-sequence may follow.
+    def begin(self, memory: Memory, rows: Tensor, cue: Sequence[int]) -> Opening:
+        """Read texts of a memory and a cue, and be about to write. rows: (n,) int64, in the memory."""
 
-        Hypotheses are ranked by summed log-probability over length, and the search stops as soon as it has
-        ``num_beams`` finished ones.
-        """
+    @abstractmethod
+    def grow(self, tree: Tree, tokens: Tensor) -> Tensor:
+        """Read one token of every beam, after ``tree.write``. tokens: (slots, beams). -> (slots, beams, vocab) logits of
+        the next."""
 
     def with_cues(self, cues: Sequence[Sequence[int]]) -> Self:
         """This very network, all its weights shared, behind other cues."""

@@ -23,11 +23,13 @@ from transformers import (
     PreTrainedModel,
 )
 
+from service.model.attention import attended, tree_attention
 from service.model.encoding import TextEncoder, TokenBatch
 from service.model.errors import InputError
 from service.model.network import Branches, Conditioning, Memory, Network, positions
 from service.model.scoring import token_log_probs
 from service.model.task import Task
+from service.model.tree import Opening, Tree
 
 
 @dataclass(frozen=True)
@@ -93,50 +95,33 @@ class PrefixNetwork(Network):
         log_probs = token_log_probs(logits, branches.targets[:, before:])
         return branches.explanations(F.pad(log_probs, (before, 0)), length)
 
-    def search(self, memory: Memory, cue: Sequence[int], num_beams: int, max_new_tokens: int) -> list[list[int]]:
+    def begin(self, memory: Memory, rows: Tensor, cue: Sequence[int]) -> Opening:
         assert isinstance(memory, PrefixMemory)
-        prefix, n = self.read(memory), len(memory.mask)
-        # The cue is read once per text, and copied to the beams with the prefix; its last token begins the search.
-        rows = torch.arange(n, device=self.device)
-        prefix = self._read_on(prefix.select(rows), cue[:-1])
-        prefix.cache.batch_repeat_interleave(num_beams)
-        place = torch.full((n, prefix.mask.shape[1] + 1), self.pad_id, device=self.device)  # generate counts from here
-        place[:, -1] = cue[-1]
-        sequences = self.decoder.generate(
-            input_ids=place,
-            attention_mask=torch.cat([prefix.mask, prefix.mask.new_ones(n, 1)], dim=1).long(),
-            past_key_values=prefix.cache,
-            num_beams=num_beams,
-            max_new_tokens=max_new_tokens,
-            early_stopping=num_beams > 1,
-            length_penalty=1.0,
-            do_sample=False,
-        )  # (n, prefix + 1 + length)
-        found: list[list[int]] = sequences[:, place.shape[1] :].tolist()
-        return found
-
-    def _read_on(self, prefix: Prefix, tokens: Sequence[int]) -> Prefix:
-        """The prefix with the same tokens behind every row; its cache is the given one, grown."""
-        if not tokens:
-            return prefix
-        ids = torch.tensor([tokens] * len(prefix.mask), device=self.device)
+        prefix = self.read(memory).select(rows)
+        ids = torch.tensor([cue] * len(rows), device=self.device)
+        numbers = behind(prefix.mask, len(cue))
         mask = torch.cat([prefix.mask, torch.ones_like(ids, dtype=torch.bool)], dim=1)
-        self.decoder(
+        logits = self.decoder(
             input_ids=ids,
             attention_mask=mask.long(),
             past_key_values=prefix.cache,
             use_cache=True,
             logits_to_keep=1,
-            position_ids=behind(prefix.mask, len(tokens)),
-        )
-        return Prefix(prefix.cache, mask)
+            position_ids=numbers,
+        ).logits
+        return Opening(prefix.cache, mask, torch.cat([places(prefix.mask), numbers], dim=1), logits[:, -1])
 
-    def attended(self, visible: Tensor, dtype: torch.dtype) -> Tensor:
-        """Who sees whom, as the decoder's attention takes it. (batch, 1, query, key) bool -> the same shape."""
-        if self.decoder.config._attn_implementation == "sdpa":
-            return visible
-        # Written-out attention (Gemma 2, GPT-Neo, GPT-OSS) adds the mask to its scores, where true would count as 1.
-        return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+    def grow(self, tree: Tree, tokens: Tensor) -> Tensor:
+        mask = attended(self.decoder, tree.mask)
+        with tree_attention(self.decoder):
+            logits: Tensor = self.decoder(
+                input_ids=tokens,
+                attention_mask=mask,
+                past_key_values=tree,
+                use_cache=True,
+                position_ids=tree.positions,
+            ).logits
+        return logits
 
 
 def places(mask: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from service.model.encoding import TextEncoder, TokenBatch
 from service.model.network import Conditioning, Memory, Pooling, pool, width
+from service.model.attention import attended
 from service.model.prefix import Prefix, PrefixMemory, PrefixNetwork, check_room, cues, places, plain_generation, room
 
 
@@ -47,7 +48,7 @@ class PrefixLM(PrefixNetwork):
         visible = (batch.mask.unsqueeze(1) | itself).unsqueeze(1)  # (batch, 1, query, key): both directions
         states = self.encoder(
             input_ids=batch.ids,
-            attention_mask=self.attended(visible, self.backbone.dtype),
+            attention_mask=attended(self.backbone, visible),
             past_key_values=cache,
             use_cache=True,
             position_ids=places(batch.mask),
