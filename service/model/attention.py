@@ -25,15 +25,14 @@ ATTENTION = "xal_tree"
 
 
 def _attention(
-    module: Any,
+    _: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    dropout: float = 0.0,
     position_bias: Tensor | None = None,
-    **_: Any,
+    **__: Any,
 ) -> tuple[Tensor, None]:
     """Attention of a few queries to many keys. Heads that share keys stand below each other, as if they were more
     queries, instead of having the keys copied. query: (slots, heads, beams, width) -> (slots, beams, heads, width)."""

@@ -1,10 +1,10 @@
 """Beam search: the top-1 hypothesis for each text of a memory, and its score by Eq. 6.
 
 A search holds some texts at a time, each in a slot; one whose hypothesis is found leaves its slot to the next, so that
-short explanations do not wait for long ones. Equals transformers' ``generate`` with early_stopping and length_penalty 1:
-of all continuations of a text's beams the best 2 * num_beams are looked at; those of the first num_beams that end are
-finished hypotheses, ranked by their mean log-probability (Eq. 6); the best others go on; as soon as num_beams are
-finished, or the longest length is reached, the best finished one is the text's.
+short explanations do not wait for long ones. The search is that of transformers' ``generate`` with early_stopping and
+a length_penalty of 1: of all continuations of a text's beams the best 2 * num_beams are looked at; those of the first
+num_beams that end are finished hypotheses, ranked by their mean log-probability (Eq. 6); the best others go on; as soon
+as num_beams are finished, or the longest length is reached, the best finished one is the text's.
 """
 
 from __future__ import annotations
@@ -228,4 +228,3 @@ def score_explanations(
         for index, score in zip(group, explanation_score(log_probs, batch.mask).tolist(), strict=True):
             scores[index] = score
     return scores
-

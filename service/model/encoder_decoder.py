@@ -6,7 +6,7 @@ The decoder attends to the encoder's states; these are the memory.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from service.model.attention import attended, tree_attention
 from service.model.encoding import TextEncoder, TokenBatch
 from service.model.network import Conditioning, Memory, Network, Pooling, check_length, pool, positions, width
 from service.model.scoring import token_log_probs
-from service.model.tree import Opening, Tree
+from service.model.tree import Opening, Source, Tree
 
 
 class EncoderDecoder(Network):
@@ -83,22 +83,21 @@ class EncoderDecoder(Network):
         ).logits
         mask = torch.ones_like(ids, dtype=torch.bool)
         numbers = torch.arange(len(cue), device=self.device).expand(len(rows), -1)
-        return Opening(
-            cache.self_attention_cache, mask, numbers, logits[:, -1], cache.cross_attention_cache, memory.mask
-        )
+        source = Source(cache.cross_attention_cache, memory.mask)
+        return Opening(cache.self_attention_cache, mask, numbers, logits[:, -1], source)
 
     def grow(self, tree: Tree, tokens: Tensor) -> Tensor:
         assert tree.source is not None
         # The keys and values of the states are in the cache; the states themselves are asked for, but not read.
-        states = torch.zeros(*tree.source_mask.shape, self.hidden_size, device=self.device, dtype=self.backbone.dtype)
+        states = torch.zeros(*tree.source.mask.shape, self.hidden_size, device=self.device, dtype=self.backbone.dtype)
         mask = attended(self.decoder, tree.mask)
         with tree_positions(self.decoder, tree) as positions, tree_attention(self.decoder):
             logits: Tensor = self.backbone(
                 encoder_outputs=BaseModelOutput(last_hidden_state=states),
-                attention_mask=tree.source_mask.long(),
+                attention_mask=tree.source.mask.long(),
                 decoder_input_ids=tokens,
                 decoder_attention_mask=mask,
-                past_key_values=EncoderDecoderCache(tree, tree.source),
+                past_key_values=EncoderDecoderCache(tree, tree.source.cache),
                 use_cache=True,
                 return_dict=True,
                 **positions,
@@ -109,30 +108,35 @@ class EncoderDecoder(Network):
 @contextmanager
 def tree_positions(decoder: nn.Module, tree: Tree) -> Iterator[dict[str, Tensor]]:
     """Inside, the decoder has the positions of a tree, where a beam's tokens do not stand one behind the other; yields
-    arguments for the backbone's call that go with it."""
-    changed: list[nn.Module] = []
-    for module in decoder.modules():
-        if getattr(module, "has_relative_attention_bias", False):  # T5: by distance
-            bias = _bias_at(module, tree.distances)
-            module.compute_bias = lambda *_, bias=bias, **__: bias
-            changed.append(module)
-    embeddings = getattr(decoder, "embed_positions", None)
-    if isinstance(embeddings, nn.Embedding):  # BART: counted from the cache's length
-        table, places = embeddings.weight, tree.positions + getattr(embeddings, "offset", 0)
-        embeddings.forward = lambda *_, **__: F.embedding(places, table)
+    what the backbone's call takes of them by name."""
+    with ExitStack() as stack:
+        arguments = {"decoder_position_ids": tree.positions}
+        for module in decoder.modules():
+            if getattr(module, "has_relative_attention_bias", False):  # T5: by distance
+                stack.enter_context(_replaced(module, "compute_bias", _bias_at(module, tree.distances)))
+                arguments = {}
+        embeddings = getattr(decoder, "embed_positions", None)
+        if isinstance(embeddings, nn.Embedding):  # BART: counted from the cache's length
+            places = tree.positions + getattr(embeddings, "offset", 0)
+            stack.enter_context(_replaced(embeddings, "forward", F.embedding(places, embeddings.weight)))
+            arguments = {}
+        yield arguments
+
+
+@contextmanager
+def _replaced(module: nn.Module, method: str, result: Tensor) -> Iterator[None]:
+    """Inside, a module's method has this result."""
+    vars(module)[method] = lambda *_, **__: result
     try:
-        yield {} if changed or embeddings is not None else {"decoder_position_ids": tree.positions}
+        yield
     finally:
-        for module in changed:
-            del module.compute_bias
-        if isinstance(embeddings, nn.Embedding):
-            del embeddings.forward
+        del vars(module)[method]
 
 
 def _bias_at(module: Any, distances: Tensor) -> Tensor:
-    """What a T5 attention adds to the scores of keys that stand so far back. (slots, keys) -> (slots, heads, 1, keys)"""
+    """What T5 adds to the attention scores of keys so far back. (slots, keys) -> (slots, heads, 1, keys)."""
     longest = int(distances.max()) + 1
-    by_distance = module.compute_bias(longest, longest)[0, :, -1].flip(-1)  # (heads, longest)
+    by_distance: Tensor = module.compute_bias(longest, longest)[0, :, -1].flip(-1)  # (heads, longest)
     return by_distance[:, distances.clamp(min=0)].transpose(0, 1).unsqueeze(2)
 
 

@@ -159,8 +159,8 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def grow(self, tree: Tree, tokens: Tensor) -> Tensor:
-        """Read one token of every beam, after ``tree.write``. tokens: (slots, beams). -> (slots, beams, vocab) logits of
-        the next."""
+        """Read one token of every beam, after ``tree.write``. tokens: (slots, beams). -> (slots, beams, vocab), the
+        logits of the next."""
 
     def with_cues(self, cues: Sequence[Sequence[int]]) -> Self:
         """This very network, all its weights shared, behind other cues."""

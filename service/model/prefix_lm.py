@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from service.model.attention import attended
 from service.model.encoding import TextEncoder, TokenBatch
 from service.model.network import Conditioning, Memory, Pooling, pool, width
-from service.model.attention import attended
 from service.model.prefix import Prefix, PrefixMemory, PrefixNetwork, check_room, cues, places, plain_generation, room
 
 

@@ -16,21 +16,28 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 
 @dataclass(frozen=True)
+class Source:
+    """What a decoder that looks back at an encoder's states has of them: keys and values, (n, heads, source, head
+    width) in every layer, and their (n, source) mask."""
+
+    cache: Cache
+    mask: Tensor
+
+
+@dataclass(frozen=True)
 class Opening:
     """What the decoder has of n texts when it is about to write.
 
     cache: keys and values of what it has read, (n, heads, prefix, head width) in every layer. mask: (n, prefix) bool,
     false on padding. numbers: (n, prefix), the position of each token. logits: (n, vocab) of the first token to write.
-    source, source_mask: of an encoder's states, (n, heads, source, head width) and (n, source), where the decoder
-    looks back at them.
+    source: of an encoder's states, where the decoder looks back at them.
     """
 
     cache: Cache
     mask: Tensor
     numbers: Tensor
     logits: Tensor
-    source: Cache | None = None
-    source_mask: Tensor | None = None
+    source: Source | None = None
 
     @property
     def first(self) -> Tensor:
@@ -42,8 +49,7 @@ class Tree(Cache):
     """Rows of keys and values: the tokens of all beams, the latest first, then what was read before them.
 
     slots: rows. beams: of each. length: tokens that a beam may write. What of the columns is in use lies together: the
-    decoder sees no more than that. source: rows of the keys and values of an encoder's states, if the decoder looks
-    back at them.
+    decoder sees no more than that. source: rows of an encoder's states, if the decoder looks back at them.
     """
 
     def __init__(self, opening: Opening, slots: int, beams: int, length: int) -> None:
@@ -55,10 +61,10 @@ class Tree(Cache):
         self.numbers = torch.zeros(slots, self.prefix, dtype=torch.long, device=device)
         self.columns = torch.zeros(slots, beams, dtype=torch.long, device=device)
         self.begin = self.end = self.prefix  # of the columns in use
-        self.source: Cache | None = None
+        self.source: Source | None = None
         if opening.source is not None:
-            self.source = Cache(layers=[_Rows(slots) for _ in opening.source.layers])
-            self.source_mask = torch.zeros(slots, 0, dtype=torch.bool, device=device)
+            rows = Cache(layers=[_Rows(slots) for _ in opening.source.cache.layers])
+            self.source = Source(rows, torch.zeros(slots, 0, dtype=torch.bool, device=device))
 
     def admit(self, rows: Tensor, opening: Opening) -> None:
         """Give slots to other texts. rows: (n,)."""
@@ -66,12 +72,12 @@ class Tree(Cache):
         self._widen(self.prefix + width)
         for layer, read in zip(self.layers, opening.cache.layers, strict=True):
             layer.admit(rows, read, self.prefix, self.end)
-        if self.source is not None:
-            length = max(self.source_mask.shape[1], opening.source_mask.shape[1])
-            self.source_mask = _wider(self.source_mask, 1, length)
-            self.source_mask[rows] = _wider(opening.source_mask, 1, length)
-            for layer, read in zip(self.source.layers, opening.source.layers, strict=True):
+        if self.source is not None and opening.source is not None:
+            length = max(self.source.mask.shape[1], opening.source.mask.shape[1])
+            mask = _wider(self.source.mask, 1, length).index_copy(0, rows, _wider(opening.source.mask, 1, length))
+            for layer, read in zip(self.source.cache.layers, opening.source.cache.layers, strict=True):
                 layer.admit(rows, read, 0, length)
+            self.source = Source(self.source.cache, mask)
         part = slice(self.prefix, self.prefix + width)
         self.visible[rows] = False
         self.visible[rows, :, part] = opening.mask.unsqueeze(1)
@@ -94,10 +100,12 @@ class Tree(Cache):
         """Let go of all other slots. rows: (n,)."""
         self.slots = len(rows)
         self.visible, self.numbers = self.visible[rows], self.numbers[rows]
-        for layer in (*self.layers, *(self.source.layers if self.source else ())):
+        for layer in self.layers:
             layer.keep(rows)
         if self.source is not None:
-            self.source_mask = self.source_mask[rows]
+            for layer in self.source.cache.layers:
+                layer.keep(rows)
+            self.source = Source(self.source.cache, self.source.mask[rows])
 
     @property
     def positions(self) -> Tensor:
@@ -146,10 +154,10 @@ class _Rows(CacheLayerMixin):
         self.slots = len(rows)
         self.keys, self.values = self.keys[rows], self.values[rows]
 
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    def update(self, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         raise AssertionError("what was read is never written again")
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+    def get_mask_sizes(self, *_: Any) -> tuple[int, int]:
         return self.get_seq_length(), 0
 
     def get_seq_length(self) -> int:
