@@ -19,8 +19,9 @@ from benchmarks.ranking import rank_as_served, rank_given_own_labels
 from benchmarks.rows import Settled
 from service.model import checkpoint
 from service.model.checkpoint import ModelSettings, Provenance
+from service.model.classification import Prediction
 from service.model.decoding import Decoding
-from service.model.predictor import Prediction, Predictor, choose_device
+from service.model.predictor import Predictor, choose_device
 from service.model.scoring import Acquisition, acquisition_terms, pool_normaliser
 from training.clock import Clock
 from training.data import Example

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from benchmarks.datasets import DataSet
+from service.model.classification import Item
 from service.model.decoding import score_explanations
 from service.model.errors import ItemError, XalError
-from service.model.predictor import Item, Predictor
+from service.model.predictor import Predictor
 from training.data import Example
 from training.explanation_quality import RankingAccuracy, ranking_accuracy
 

@@ -12,7 +12,8 @@ from transformers.utils import logging
 from service.batching import Batcher, Work
 from service.errors import Fault, InvalidRequest
 from service.metrics import Metrics
-from service.model.predictor import Item, Outcome, Predictor
+from service.model.classification import Item, Outcome
+from service.model.predictor import Predictor
 from service.model.results import add_acquisition, result_row
 from service.schemas import (
     AcquisitionRequest,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from xal_client import XalClient
 
-from service.model.predictor import Item, Prediction, Predictor
+from service.model.classification import Item, Prediction
+from service.model.predictor import Predictor
 from service.model.scoring import acquisition_score
 from tests.service_process import RunningService
 from tests.training_fixtures import SMALL

@@ -75,7 +75,8 @@ def _writable(cache: Path) -> str:
 
 
 def _model(directory: Path) -> str:
-    from service.model.predictor import Item, Predictor
+    from service.model.classification import Item
+    from service.model.predictor import Predictor
 
     predictor = Predictor.load(directory)
     outcome = predictor.predict([Item(dict.fromkeys(predictor.task.fields, "a text to try it on"))], explain=True)[0]

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from service.model.classification import Item
 from service.model.errors import InputError
-from service.model.predictor import Item, Predictor
+from service.model.predictor import Predictor
 from service.model.results import Normalisation, result_row
 from service.model.scoring import LAMBDA, Acquisition, acquisition_score, pool_normaliser, ranks
 from training.data import check_pool, iter_examples

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from service.model.classification import Item, Prediction
 from service.model.errors import ItemError, XalError
-from service.model.predictor import Item, Prediction, Predictor
+from service.model.predictor import Predictor
 from training.data import Example
 from training.evaluation import evaluate
 from training.strategies import PoolScores

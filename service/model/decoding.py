@@ -9,9 +9,9 @@ as num_beams are finished, or the longest length is reached, the best finished o
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +20,10 @@ from torch import Tensor
 from service.model.encoding import batches_by_length, pad
 from service.model.network import Memory, Network
 from service.model.scoring import explanation_score
-from service.model.tree import Opening, Tree
+from service.model.tree import Opening, Tree, resized
 
 SCORED_TOKENS = 1024  # scored at once, cues included: most have a row of logits over the whole vocabulary
-TREE_TOKENS = 8192  # keys and values of one layer that a search holds at once
+PATIENCE = 4  # steps between two looks at what a GPU has found
 NEVER = -1.0e9  # a score that no hypothesis has
 
 
@@ -50,42 +50,57 @@ class Hypotheses:
     scores: list[float]
 
 
-class Search:
-    """A beam search over as many texts at a time as there are slots.
+class Found(NamedTuple):
+    """A text's top-1 hypothesis. key: the text's. tokens: with the end-of-sequence token if it was reached. score:
+    Eq. 6, NaN where the model gave no numbers."""
 
-    ``admit`` gives texts to free slots, ``step`` writes one token of every beam, ``collect`` takes out what is found.
+    key: int
+    tokens: list[int]
+    score: float
+
+
+class Search:
+    """A beam search over texts that come and go, each in a slot.
+
+    ``admit`` texts, ``step`` to write one token of every beam, ``collect`` what is found. There are as many slots as
+    texts were at work at once, until ``shrink``.
     """
 
-    def __init__(self, network: Network, decoding: Decoding, slots: int) -> None:
+    def __init__(self, network: Network, decoding: Decoding) -> None:
         self.network, self.decoding = network, decoding
         beams, length, device = decoding.num_beams, decoding.max_new_tokens, network.device
         self.tree: Tree | None = None
-        self.texts: list[int | None] = [None] * slots  # who has the slot
-        self.tokens = torch.zeros(slots, beams, length, dtype=torch.long, device=device)  # of the running beams
-        self.scores = torch.zeros(slots, beams, device=device)  # their summed log-probabilities
-        self.steps = torch.ones(slots, dtype=torch.long, device=device)  # tokens that they have
-        self.first = torch.zeros(slots, dtype=torch.long, device=device)  # position of the first one
-        self.finished = torch.zeros(slots, dtype=torch.long, device=device)  # how many hypotheses are
-        self.best = torch.full((slots,), NEVER, device=device)  # Eq. 6 of the best finished one
-        self.best_tokens = torch.zeros(slots, length, dtype=torch.long, device=device)
-        self.best_length = torch.zeros(slots, dtype=torch.long, device=device)
+        self.texts: list[int | None] = []  # who has the slot
+        self.written: list[int] = []  # what ``steps`` says, known without asking the device
+        self.tokens = torch.zeros(0, beams, length, dtype=torch.long, device=device)  # of the running beams
+        self.scores = torch.zeros(0, beams, device=device)  # their summed log-probabilities
+        self.steps = torch.zeros(0, dtype=torch.long, device=device)  # tokens that they have
+        self.first = torch.zeros(0, dtype=torch.long, device=device)  # position of the first one
+        self.finished = torch.zeros(0, dtype=torch.long, device=device)  # how many hypotheses are
+        self.best = torch.zeros(0, device=device)  # Eq. 6 of the best finished one
+        self.best_tokens = torch.zeros(0, length, dtype=torch.long, device=device)
+        self.best_length = torch.zeros(0, dtype=torch.long, device=device)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to ``collect``: a GPU works on while it is asked for nothing."""
+        patience = 1 if self.tokens.device.type == "cpu" else PATIENCE
+        return max(self.written) >= self.decoding.max_new_tokens or max(self.written) % patience == 0
 
     @property
     def free(self) -> list[int]:
         """Slots without a text."""
         return [slot for slot, text in enumerate(self.texts) if text is None]
 
-    @property
-    def busy(self) -> bool:
-        """Whether any slot has a text."""
-        return any(text is not None for text in self.texts)
-
-    def admit(self, slots: Sequence[int], texts: Sequence[int], opening: Opening) -> None:
-        """Let texts begin in free slots. texts: numbers to know them by."""
+    def admit(self, keys: Sequence[int], opening: Opening) -> None:
+        """Let texts begin. keys: numbers to know them by."""
         if self.tree is None:
-            self.tree = Tree(opening, len(self.texts), self.decoding.num_beams, self.decoding.max_new_tokens)
-        for slot, text in zip(slots, texts, strict=True):
-            self.texts[slot] = text
+            self.tree = Tree(opening, self.decoding.num_beams, self.decoding.max_new_tokens)
+        if (missing := len(keys) - len(self.free)) > 0:
+            self._resize(list(range(len(self.texts))), len(self.texts) + missing)
+        slots = self.free[: len(keys)]
+        for slot, key in zip(slots, keys, strict=True):
+            self.texts[slot], self.written[slot] = key, 1
         rows = torch.tensor(slots, device=self.network.device)
         self.tree.admit(rows, opening)
         self.first[rows] = opening.first
@@ -96,33 +111,43 @@ class Search:
     def step(self) -> None:
         """Write one token of every beam."""
         assert self.tree is not None
-        written = self.steps - 1  # those that the decoder has read
-        self.tree.write(written, int(written.max()), self.first + written)
-        latest = self.tokens.gather(2, written[:, None, None].expand(-1, self.tokens.shape[1], 1)).squeeze(2)
-        logits = self.network.grow(self.tree, latest)  # (slots, beams, vocab)
+        latest = self.steps - 1  # the token that the decoder has not read yet
+        self.tree.write(latest, max(self.written) - 1, self.first + latest)
+        tokens = self.tokens.gather(2, latest[:, None, None].expand(-1, self.tokens.shape[1], 1)).squeeze(2)
+        logits = self.network.grow(self.tree, tokens)  # (slots, beams, vocab)
         self.tree.follow(self._choose(torch.arange(len(self.texts), device=logits.device), logits, self.scores))
+        self.written = [count + 1 for count in self.written]
 
-    def collect(self) -> list[tuple[int, list[int], float]]:
-        """(text, tokens, Eq. 6) of every hypothesis that is found; its slot is free."""
+    def collect(self) -> list[Found]:
+        """Every text whose hypothesis is found; its slot is free."""
         over = (self.finished >= self.decoding.num_beams) | (self.steps >= self.decoding.max_new_tokens)
+        slots = over.nonzero().flatten()
+        if not len(slots):
+            return []
         found = []
-        for slot in over.nonzero().flatten().tolist():
-            text = self.texts[slot]
-            if text is not None:
-                found.append((text, self.best_tokens[slot, : self.best_length[slot]].tolist(), float(self.best[slot])))
-                self.texts[slot] = None
-            self.steps[slot] = 1  # it goes on with nothing, for rows are computed together
+        columns = (self.best_tokens[slots], self.best_length[slots], self.best[slots])
+        for slot, tokens, length, score in zip(slots.tolist(), *(column.tolist() for column in columns), strict=True):
+            key = self.texts[slot]
+            if key is not None:
+                found.append(Found(key, tokens[:length], score if length else float("nan")))
+            self.texts[slot], self.written[slot] = None, 1  # it goes on with nothing, for rows are computed together
+        self.steps[slots], self.finished[slots] = 1, 0
         return found
 
     def shrink(self) -> None:
-        """Let go of the free slots."""
-        kept = [slot for slot, text in enumerate(self.texts) if text is not None]
-        rows = torch.tensor(kept, device=self.network.device)
-        self.texts = [self.texts[slot] for slot in kept]
+        """Let go of the free slots: they are computed like all others."""
+        self._resize([slot for slot, text in enumerate(self.texts) if text is not None], 0)
+
+    def _resize(self, kept: list[int], slots: int) -> None:
+        """Keep some slots; there will be at least so many."""
+        rows, slots = torch.tensor(kept, dtype=torch.long, device=self.network.device), max(slots, len(kept))
+        free = slots - len(kept)
+        self.texts = [*(self.texts[slot] for slot in kept), *[None] * free]
+        self.written = [*(self.written[slot] for slot in kept), *[1] * free]
         for name in ("tokens", "scores", "steps", "first", "finished", "best", "best_tokens", "best_length"):
-            setattr(self, name, getattr(self, name)[rows])
-        if self.tree is not None:
-            self.tree.keep(rows)
+            setattr(self, name, resized(getattr(self, name), rows, slots))
+        assert self.tree is not None
+        self.tree.resize(rows, slots)
 
     def _choose(self, rows: Tensor, logits: Tensor, scores: Tensor) -> Tensor:
         """Continue the beams of some slots. logits: (n, beams, vocab) of the next token. scores: (n, beams), the beams'
@@ -181,28 +206,23 @@ def beam_search(
     """
     given = None if labels is None else torch.tensor(labels)
     cues = network.cues_of(given, len(memory.mask))
-    waiting = deque(range(len(cues)))
-    tokens: list[list[int]] = [[]] * len(cues)
-    scores = [0.0] * len(cues)
-    room = TREE_TOKENS // (decoding.num_beams * decoding.max_new_tokens + memory.mask.shape[1])
-    search = Search(network, decoding, min(len(cues), max(1, room)))
-    while waiting or search.busy:
-        if waiting:
-            free = search.free
-            entering: dict[tuple[int, ...], list[int]] = {}  # texts with one cue are read together
-            for _ in range(min(len(free), len(waiting))):
-                text = waiting.popleft()
-                entering.setdefault(cues[text], []).append(text)
-            for cue, texts in entering.items():
-                slots, free = free[: len(texts)], free[len(texts) :]
-                search.admit(slots, texts, network.begin(memory, torch.tensor(texts, device=network.device), cue))
-        for text, found, score in search.collect():
-            tokens[text], scores[text] = found, score
-        if search.busy:
-            if not waiting and 2 * len(search.free) >= len(search.texts):
-                search.shrink()
-            search.step()
-    return Hypotheses(tokens, scores)
+    search = Search(network, decoding)
+    open_texts(search, memory, cues, range(len(cues)))
+    found = {hypothesis.key: hypothesis for hypothesis in search.collect()}
+    while len(found) < len(cues):
+        search.step()
+        found |= {hypothesis.key: hypothesis for hypothesis in search.collect()}
+    return Hypotheses(
+        [found[text].tokens for text in range(len(cues))], [found[text].score for text in range(len(cues))]
+    )
+
+
+def open_texts(search: Search, memory: Memory, cues: Sequence[tuple[int, ...]], keys: Sequence[int]) -> None:
+    """Admit all texts of a memory, each behind its cue; texts with one cue are read together."""
+    for cue in dict.fromkeys(cues):
+        rows = [row for row, own in enumerate(cues) if own == cue]
+        opening = search.network.begin(memory, torch.tensor(rows, device=search.network.device), cue)
+        search.admit([keys[row] for row in rows], opening)
 
 
 def score_explanations(

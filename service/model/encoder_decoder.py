@@ -113,7 +113,7 @@ def tree_positions(decoder: nn.Module, tree: Tree) -> Iterator[dict[str, Tensor]
         arguments = {"decoder_position_ids": tree.positions}
         for module in decoder.modules():
             if getattr(module, "has_relative_attention_bias", False):  # T5: by distance
-                stack.enter_context(_replaced(module, "compute_bias", _bias_at(module, tree.distances)))
+                stack.enter_context(_replaced(module, "compute_bias", _bias_at(module, tree)))
                 arguments = {}
         embeddings = getattr(decoder, "embed_positions", None)
         if isinstance(embeddings, nn.Embedding):  # BART: counted from the cache's length
@@ -133,11 +133,10 @@ def _replaced(module: nn.Module, method: str, result: Tensor) -> Iterator[None]:
         del vars(module)[method]
 
 
-def _bias_at(module: Any, distances: Tensor) -> Tensor:
-    """What T5 adds to the attention scores of keys so far back. (slots, keys) -> (slots, heads, 1, keys)."""
-    longest = int(distances.max()) + 1
-    by_distance: Tensor = module.compute_bias(longest, longest)[0, :, -1].flip(-1)  # (heads, longest)
-    return by_distance[:, distances.clamp(min=0)].transpose(0, 1).unsqueeze(2)
+def _bias_at(module: Any, tree: Tree) -> Tensor:
+    """What T5 adds to the attention scores of every column, by distance. -> (slots, heads, 1, columns)."""
+    by_distance: Tensor = module.compute_bias(1, tree.farthest + 1, past_seen_tokens=tree.farthest)[0, :, 0].flip(-1)
+    return by_distance[:, tree.distances.clamp(min=0)].transpose(0, 1).unsqueeze(2)  # by_distance: (heads, distances)
 
 
 def encoder_decoder(

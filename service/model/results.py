@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from service.model.classification import Outcome
 from service.model.errors import ItemError
-from service.model.predictor import Outcome
 from service.model.scoring import Acquisition, Normaliser, acquisition_score, pool_normaliser, ranks
 
 Normalisation = Literal["pool", "request"]

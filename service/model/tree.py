@@ -48,23 +48,34 @@ class Opening:
 class Tree(Cache):
     """Rows of keys and values: the tokens of all beams, the latest first, then what was read before them.
 
-    slots: rows. beams: of each. length: tokens that a beam may write. What of the columns is in use lies together: the
-    decoder sees no more than that. source: rows of an encoder's states, if the decoder looks back at them.
+    like: what any text opens with, for the shapes. beams: of each row. length: tokens that a beam may write. What of
+    the columns is in use lies together: the decoder sees no more than that. source: rows of an encoder's states, if the
+    decoder looks back at them.
     """
 
-    def __init__(self, opening: Opening, slots: int, beams: int, length: int) -> None:
-        super().__init__(layers=[_Branches(self) for _ in opening.cache.layers])
-        device = opening.mask.device
-        self.slots, self.beams = slots, beams
+    def __init__(self, like: Opening, beams: int, length: int) -> None:
+        super().__init__(layers=[_Branches(read, beams * length, self) for read in like.cache.layers])
+        device = like.mask.device
+        self.beams = beams
         self.prefix = beams * length  # the column where what was read begins
-        self.visible = torch.zeros(slots, beams, self.prefix, dtype=torch.bool, device=device)
-        self.numbers = torch.zeros(slots, self.prefix, dtype=torch.long, device=device)
-        self.columns = torch.zeros(slots, beams, dtype=torch.long, device=device)
         self.begin = self.end = self.prefix  # of the columns in use
+        self.visible = torch.zeros(0, beams, self.prefix, dtype=torch.bool, device=device)
+        self.numbers = torch.zeros(0, self.prefix, dtype=torch.long, device=device)
+        self.columns = torch.zeros(0, beams, dtype=torch.long, device=device)
         self.source: Source | None = None
-        if opening.source is not None:
-            rows = Cache(layers=[_Rows(slots) for _ in opening.source.cache.layers])
-            self.source = Source(rows, torch.zeros(slots, 0, dtype=torch.bool, device=device))
+        if like.source is not None:
+            rows = Cache(layers=[_Rows(read, 0) for read in like.source.cache.layers])
+            self.source = Source(rows, torch.zeros(0, 0, dtype=torch.bool, device=device))
+
+    def resize(self, rows: Tensor, slots: int) -> None:
+        """Keep some slots, and have free ones behind them. rows: (n,), those to keep. slots: at least n, in all."""
+        self.visible, self.numbers = resized(self.visible, rows, slots), resized(self.numbers, rows, slots)
+        for layer in self.layers:
+            layer.resize(rows, slots)
+        if self.source is not None:
+            for layer in self.source.cache.layers:
+                layer.resize(rows, slots)
+            self.source = Source(self.source.cache, resized(self.source.mask, rows, slots))
 
     def admit(self, rows: Tensor, opening: Opening) -> None:
         """Give slots to other texts. rows: (n,)."""
@@ -96,17 +107,6 @@ class Tree(Cache):
         """Let every beam go on from another of its text. parents: (slots, beams)."""
         self.visible = self.visible.gather(1, parents.unsqueeze(2).expand(-1, -1, self.visible.shape[2]))
 
-    def keep(self, rows: Tensor) -> None:
-        """Let go of all other slots. rows: (n,)."""
-        self.slots = len(rows)
-        self.visible, self.numbers = self.visible[rows], self.numbers[rows]
-        for layer in self.layers:
-            layer.keep(rows)
-        if self.source is not None:
-            for layer in self.source.cache.layers:
-                layer.keep(rows)
-            self.source = Source(self.source.cache, self.source.mask[rows])
-
     @property
     def positions(self) -> Tensor:
         """Those of the tokens to write, (slots, beams)."""
@@ -122,6 +122,11 @@ class Tree(Cache):
         """How far back each column in use stands of the tokens to write, (slots, columns)."""
         return self.positions[:, :1] - self.numbers[:, self.begin : self.end]
 
+    @property
+    def farthest(self) -> int:
+        """No column stands farther back than this."""
+        return self.end - self.prefix + self.prefix // self.beams
+
     def _widen(self, width: int) -> None:
         self.end = max(self.end, width)
         self.visible, self.numbers = _wider(self.visible, 2, self.end), _wider(self.numbers, 1, self.end)
@@ -132,27 +137,24 @@ class _Rows(CacheLayerMixin):
 
     is_sliding = False
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, like: Any, columns: int) -> None:
         super().__init__()
-        self.slots = slots
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.keys, self.values = (
-            new.new_zeros(self.slots, new.shape[1], 0, new.shape[3]) for new in (key_states, value_states)
+            read.new_zeros(0, read.shape[1], columns, read.shape[3]) for read in (like.keys, like.values)
         )
         self.is_initialized = True
 
+    def lazy_initialization(self, *_: Any) -> None:
+        raise AssertionError("its shapes are known from the beginning")
+
+    def resize(self, rows: Tensor, slots: int) -> None:
+        self.keys, self.values = resized(self.keys, rows, slots), resized(self.values, rows, slots)
+
     def admit(self, rows: Tensor, read: Any, first: int, width: int) -> None:
         """Put what n texts have read into their rows, from a column on; there are ``width`` of these."""
-        if not self.is_initialized:
-            self.lazy_initialization(read.keys, read.values)
         self.keys, self.values = _wider(self.keys, 2, width), _wider(self.values, 2, width)
         part = slice(first, first + read.keys.shape[2])
         self.keys[rows, :, part], self.values[rows, :, part] = read.keys, read.values
-
-    def keep(self, rows: Tensor) -> None:
-        self.slots = len(rows)
-        self.keys, self.values = self.keys[rows], self.values[rows]
 
     def update(self, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         raise AssertionError("what was read is never written again")
@@ -170,13 +172,9 @@ class _Rows(CacheLayerMixin):
 class _Branches(_Rows):
     """The same of a layer whose beams write."""
 
-    def __init__(self, tree: Tree) -> None:
-        super().__init__(0)
+    def __init__(self, like: Any, columns: int, tree: Tree) -> None:
+        super().__init__(like, columns)
         self.tree = tree
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        self.slots = self.tree.slots
-        super().lazy_initialization(key_states, value_states)
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         tree = self.tree
@@ -189,6 +187,11 @@ class _Branches(_Rows):
 
     def get_seq_length(self) -> int:
         return self.tree.end - self.tree.begin - self.tree.beams  # before what is being written
+
+
+def resized(values: Tensor, rows: Tensor, slots: int) -> Tensor:
+    """Some rows of a tensor, and zeros behind them. rows: (n,). -> (slots, ...)."""
+    return _wider(values[rows], 0, slots)
 
 
 def _wider(values: Tensor, dim: int, width: int) -> Tensor:

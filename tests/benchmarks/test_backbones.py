@@ -14,8 +14,9 @@ from benchmarks.ranking import rank_as_served, rank_given_own_labels
 from benchmarks.results import append_cell, read_cells
 from benchmarks.rows import ROWS, Row, Settled, digest, settle
 from benchmarks.tables import BEGIN, END, render, summary, write_tables
+from service.model.classification import Item, Prediction
 from service.model.errors import InputError
-from service.model.predictor import Item, Prediction, Predictor
+from service.model.predictor import Predictor
 from tests import tiny
 from training.backbones import Backbone
 from training.data import Example

@@ -16,7 +16,8 @@ from scipy.stats import zscore
 
 from service.model import checkpoint
 from service.model.checkpoint import Provenance, read_settings
-from service.model.predictor import Item, Prediction, Predictor
+from service.model.classification import Item, Prediction
+from service.model.predictor import Predictor
 from service.model.scoring import Normaliser
 from service.schemas import AcquisitionResponse, ClassifyResponse, ExplainResponse, ModelCard, Problem
 from tests.service_process import RunningService

@@ -11,8 +11,9 @@ import pytest
 
 from service.batching import Batcher, Work
 from service.errors import DeadlineExceeded, InternalError, NotReady, QueueFull
+from service.model.classification import Item, Outcome, Prediction
 from service.model.errors import ItemError
-from service.model.predictor import Item, Outcome, Prediction, Predictor
+from service.model.predictor import Predictor
 
 CLASSIFY = Work()
 EXPLAIN = Work(explain=True)

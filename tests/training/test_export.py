@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import zscore
 
+from service.model.classification import Item, Prediction
 from service.model.errors import InputError
-from service.model.predictor import Item, Prediction, Predictor
+from service.model.predictor import Predictor
 from service.model.results import add_acquisition, result_row
 from service.model.scoring import pool_normaliser
 from tests import tiny

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from service.model.predictor import Item, Prediction, Predictor
+from service.model.classification import Item, Prediction
+from service.model.predictor import Predictor
 from tests.training_fixtures import SMALL
 from training.loop import Loop, model_directory
 

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import yaml
 
+from service.model.classification import Item, Prediction
 from service.model.errors import InputError
-from service.model.predictor import Item, Prediction, Predictor
+from service.model.predictor import Predictor
 from tests.training_fixtures import SMALL
 from training.loop import Loop, model_directory, read_rounds
 from training.pool import initial_set

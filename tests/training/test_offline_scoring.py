@@ -14,8 +14,9 @@ from scipy.stats import zscore
 
 from service.model import checkpoint
 from service.model.checkpoint import Provenance, read_settings
+from service.model.classification import Item
 from service.model.errors import InputError
-from service.model.predictor import Item, Predictor
+from service.model.predictor import Predictor
 from service.model.results import add_acquisition, result_row
 from service.model.scoring import Normaliser
 from tests import tiny

@@ -17,12 +17,13 @@ from transformers import AutoConfig, AutoTokenizer, EncoderDecoderConfig
 
 from service.model import checkpoint
 from service.model.checkpoint import Checkpoint, ModelSettings, Provenance, new_directory, read_settings
+from service.model.classification import Item, Prediction
 from service.model.decoding import Decoding
 from service.model.encoding import TextEncoder
 from service.model.errors import CheckpointError, InputError
 from service.model.families import family_of, load_network
 from service.model.network import Network
-from service.model.predictor import Item, Prediction, Predictor
+from service.model.predictor import Predictor
 from service.model.scoring import Normaliser
 from tests import tiny
 

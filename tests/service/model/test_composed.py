@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from service.model.composed import Composed, ComposedModel, branch_mask, composed, pack
+from service.model.decoding import Decoding, beam_search
 from service.model.encoding import TextEncoder
 from service.model.errors import InputError
 from service.model.families import load_network
@@ -192,8 +193,8 @@ def test_scoring_and_searching_leave_a_memory_as_it_was(predictor_of: Callable[.
     before = [(layer.keys.clone(), layer.values.clone()) for layer in memory.prefix.cache.layers]
     batch = encoder.batch([encoder.encode_explanation(text) for text in EXPLANATIONS])
     first = network.explanation_log_probs(memory, batch)
-    found = network.search(memory, network.cues[0], 3, 6)
-    assert network.search(memory, network.cues[0], 3, 6) == found
+    found = beam_search(network, memory, Decoding(3, 6))
+    assert beam_search(network, memory, Decoding(3, 6)) == found
     assert torch.equal(network.explanation_log_probs(memory, batch), first)
     for layer, (keys, values) in zip(memory.prefix.cache.layers, before, strict=True):
         assert torch.equal(layer.keys, keys)

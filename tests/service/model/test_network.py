@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import RobertaConfig, T5Config
 
+from service.model.decoding import Decoding, beam_search
 from service.model.encoding import EncodedText, TextEncoder, pad
 from service.model.errors import InputError
 from service.model.families import load_network
@@ -375,7 +376,7 @@ def test_the_longest_texts_and_explanations_fit_and_one_token_more_is_refused_wi
     labels = [0] if conditioning == "label" else None
     memory = network.remember(network.encode(encoder.inputs(text)))
     assert log_probs_finite(network, memory, tokens, labels)
-    assert len(network.search(memory, network.cues[0], 2, longest)[0]) <= longest
+    assert len(beam_search(network, memory, Decoding(2, longest), labels).tokens[0]) <= longest
     longer = dataclasses.replace(tiny.TASK, max_explanation_tokens=longest + 1)
     with pytest.raises(InputError, match=rf"max_explanation_tokens (is )?{longest + 1}\b.*lower"):
         load_network(backbone_dir(family), longer, "cls", conditioning)

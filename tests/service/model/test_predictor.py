@@ -15,12 +15,14 @@ import pytest
 import torch
 from scipy.stats import entropy as scipy_entropy
 
+from service.model import explainer as explainer_module
 from service.model import predictor as predictor_module
+from service.model.classification import Item, Outcome, Prediction
 from service.model.decoding import Decoding, beam_search
 from service.model.encoding import TokenBatch
 from service.model.errors import InputError, ItemError
 from service.model.network import Memory
-from service.model.predictor import Item, Outcome, Prediction, Predictor, choose_device, choose_dtype
+from service.model.predictor import Predictor, choose_device, choose_dtype
 from service.model.scoring import Normaliser
 from tests import tiny
 from tests.service.model import plain
@@ -195,6 +197,8 @@ def test_outcomes_stand_in_the_items_order_however_they_are_batched(
     items = [LONG, *GOOD, LONG, *reversed(GOOD)]
     expected = predictor.predict(items, explain=explain)
     monkeypatch.setattr(predictor_module, "BATCH_TOKENS", 50)
+    monkeypatch.setattr(predictor_module, "WINDOW", 4)
+    monkeypatch.setitem(explainer_module.BUDGET, "cpu", 200)  # two or three texts with 3 beams of 12 tokens
     for found, outcome in zip(predictor.predict(items, explain=explain), expected, strict=True):
         assert_same(found, outcome)
 
@@ -369,21 +373,17 @@ def test_the_encoder_runs_once_for_head_search_and_candidates(predictor: Predict
 def test_each_text_is_encoded_once_in_whatever_batches(
     predictor: Predictor, encoded_rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictor_module, "BATCH_TOKENS", 110)  # two texts with 3 beams of 12 tokens
+    monkeypatch.setitem(explainer_module.BUDGET, "cpu", 110)  # one or two texts with 3 beams of 12 tokens
     predictor.predict([*GOOD, *GOOD], explain=True)
     assert sum(encoded_rows) == 8
     assert len(encoded_rows) > 3
 
 
-def test_batches_leave_room_for_what_the_beams_write(
+def test_the_budget_counts_what_the_beams_write(
     predictor: Predictor, encoded_rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictor_module, "BATCH_TOKENS", 400)
-    short = [Item({"text": "no"})] * 40
-    predictor.predict(short)
-    assert encoded_rows == [40]
-    encoded_rows.clear()
-    predictor.predict(short, explain=True, num_beams=4, max_new_tokens=12)
+    monkeypatch.setitem(explainer_module.BUDGET, "cpu", 400)
+    predictor.predict([Item({"text": "no"})] * 40, explain=True, num_beams=4, max_new_tokens=12)
     assert max(encoded_rows) <= 400 // (4 * 12)
     assert sum(encoded_rows) == 40
 

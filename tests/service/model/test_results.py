@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
+from service.model.classification import Prediction
 from service.model.errors import ItemError
-from service.model.predictor import Prediction
 from service.model.results import add_acquisition, result_row
 from service.model.scoring import Normaliser
 

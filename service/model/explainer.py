@@ -1,0 +1,160 @@
+"""Continuous batching: texts wait, are explained some at a time, and leave their place to the next when they are done.
+
+Not a number of texts but a budget of tokens says how many are at work at once: those whose keys and values the decoder
+holds for them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from service.model.classification import NOT_FINITE, Outcome, Prediction, Query, classify, model_failure
+from service.model.decoding import Decoding, Search, open_texts, score_explanations
+from service.model.encoding import TextEncoder
+from service.model.network import Memory, Network
+
+logger = logging.getLogger(__name__)
+
+BUDGET = {"cpu": 8192, "cuda": 65536}  # tokens; more takes more memory, and saves less and less time per text
+REFILL = 4  # texts come in when there is room for one in so many of those at work: to read them singly takes longer
+
+
+class Explainer:
+    """Explains texts as they come; not thread-safe.
+
+    ``add`` texts at any time and ``advance`` while any is ``busy``: each call takes in what fits, writes one token of
+    every beam, and returns what is done. Where the model fails, the texts at work are tried again in halves, so that
+    one which brings it down costs the others time, not their answers.
+    """
+
+    def __init__(self, network: Network, encoder: TextEncoder, decoding: Decoding, budget: int | None = None) -> None:
+        self.network, self.encoder, self.decoding = network, encoder, decoding
+        self.budget = budget or BUDGET.get(network.device.type, BUDGET["cpu"])
+        self._waiting: deque[Query] = deque()
+        self._apart: deque[list[Query]] = deque()  # groups to try again, with no other text beside them
+        self._at_work: dict[int, tuple[Query, Prediction]] = {}  # by the query's place
+        self._search = Search(network, decoding)
+
+    def add(self, queries: Iterable[Query]) -> None:
+        """Let texts wait for their explanations; their places tell them apart. Texts of similar length had better come
+        together: they are read together."""
+        self._waiting.extend(queries)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any text waits or is at work."""
+        return bool(self._waiting or self._apart or self._at_work)
+
+    @property
+    def room(self) -> int:
+        """How many more texts would be taken in at once; below 0 where some wait already."""
+        longest = max((query.length for query in (*self._texts, *self._waiting)), default=0)
+        return self._capacity(longest) - len(self._at_work) - len(self._waiting)
+
+    def advance(self) -> list[tuple[Query, Outcome]]:
+        """Take in what fits, write one token of every beam. -> the texts that are done."""
+        entering = self._entering()
+        try:
+            with torch.inference_mode():
+                done = self._admit(entering) if entering else []
+                if self._at_work:
+                    self._search.step()
+                return done + self._collect()
+        except Exception as error:  # whatever torch raises for one text must not reach the others
+            return self._part([*self._texts, *(query for query in entering if query.place not in self._at_work)], error)
+
+    @property
+    def _texts(self) -> list[Query]:
+        return [query for query, _ in self._at_work.values()]
+
+    def _capacity(self, length: int) -> int:
+        """How many texts of at most such a length fit the budget."""
+        cue = max(map(len, self.network.cues))
+        return max(1, self.budget // (self.decoding.num_beams * self.decoding.max_new_tokens + cue + length))
+
+    def _entering(self) -> list[Query]:
+        """The texts to take in now."""
+        if not self._at_work:
+            self._search = Search(self.network, self.decoding)
+            if self._apart:
+                return self._apart.popleft()
+        elif self._apart:
+            return []
+        longest = max((query.length for query in self._texts), default=0)
+        fitting = 0
+        for query in self._waiting:
+            longest = max(longest, query.length)
+            if len(self._at_work) + fitting >= self._capacity(longest):
+                break
+            fitting += 1
+        if fitting < len(self._waiting) and fitting * REFILL < len(self._at_work):
+            return []
+        return [self._waiting.popleft() for _ in range(fitting)]
+
+    def _admit(self, entering: list[Query]) -> list[tuple[Query, Outcome]]:
+        """Read texts and let their explanations begin. -> those that have failed already."""
+        memory, outcomes = classify(self.network, self.encoder, entering)
+        if any(query.candidates for query in entering):
+            memory = self.network.remember(memory)  # for the search and the candidates
+        # Where explanations are given a label, all of a text's are given the one that is predicted.
+        names = self.encoder.task.label_ids
+        labels = [names.index(outcome.label) if isinstance(outcome, Prediction) else 0 for outcome in outcomes]
+        scores = self._score_candidates(memory, entering, labels)
+        failed: list[tuple[Query, Outcome]] = []
+        rows: list[int] = []
+        for row, (query, outcome, own) in enumerate(zip(entering, outcomes, scores, strict=True)):
+            if isinstance(outcome, Prediction) and np.isfinite(own).all():
+                self._at_work[query.place] = query, replace(outcome, candidate_scores=own)
+                rows.append(row)
+            else:
+                failed.append((query, NOT_FINITE))
+        if rows:
+            if len(rows) < len(entering):
+                memory = memory.select(torch.tensor(rows, device=self.network.device))
+            cues = self.network.cues_of(torch.tensor([labels[row] for row in rows]), len(rows))
+            open_texts(self._search, memory, cues, [entering[row].place for row in rows])
+        return failed
+
+    def _score_candidates(
+        self, memory: Memory, queries: Sequence[Query], labels: Sequence[int]
+    ) -> list[tuple[float, ...]]:
+        """Eq. 6 of every text's candidates, under the memory that the text has anyway."""
+        owners = [row for row, query in enumerate(queries) for _ in query.candidates]
+        flat = [tokens for query in queries for tokens in query.candidates]
+        scores = score_explanations(self.network, memory, owners, flat, [labels[row] for row in owners])
+        ends = np.cumsum([0, *(len(query.candidates) for query in queries)])
+        return [tuple(scores[first:last]) for first, last in pairwise(ends)]
+
+    def _collect(self) -> list[tuple[Query, Outcome]]:
+        if not self._at_work or not self._search.due:
+            return []
+        done: list[tuple[Query, Outcome]] = []
+        for place, tokens, score in self._search.collect():
+            query, prediction = self._at_work.pop(place)
+            if np.isfinite(score):
+                text = self.encoder.decode(tokens)
+                done.append((query, replace(prediction, explanation=text, explanation_score=score)))
+            else:
+                done.append((query, NOT_FINITE))
+        if self._at_work and not self._waiting and 2 * len(self._at_work) <= len(self._search.texts):
+            self._search.shrink()
+        return done
+
+    def _part(self, queries: list[Query], error: Exception) -> list[tuple[Query, Outcome]]:
+        """The model failed on these texts: try halves of them, or give up on a single one."""
+        self._at_work, self._search = {}, Search(self.network, self.decoding)
+        if self.network.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(queries) == 1:
+            return [(queries[0], model_failure(error))]
+        logger.warning("the model failed on %d texts (%s); trying halves", len(queries), type(error).__name__)
+        middle = len(queries) // 2
+        self._apart.extend([queries[:middle], queries[middle:]])
+        return []
