@@ -15,9 +15,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from service.model.classification import NOT_FINITE, Outcome, Prediction, Query, classify, model_failure
+from service.model.classification import NOT_FINITE, Item, Outcome, Prediction, Query, classify, model_failure
 from service.model.decoding import Decoding, Search, open_texts, score_explanations
 from service.model.encoding import TextEncoder
+from service.model.errors import ItemError
 from service.model.network import Memory, Network
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ REFILL = 4  # texts come in when there is room for one in so many of those at wo
 class Explainer:
     """Explains texts as they come; not thread-safe.
 
-    ``add`` texts at any time and ``advance`` while any is ``busy``: each call takes in what fits, writes one token of
+    ``add`` items at any time and ``advance`` while any is ``busy``: each call takes in what fits, writes one token of
     every beam, and returns what is done. Where the model fails, the texts at work are tried again in halves, so that
     one which brings it down costs the others time, not their answers.
     """
@@ -37,20 +38,27 @@ class Explainer:
     def __init__(self, network: Network, encoder: TextEncoder, decoding: Decoding, budget: int | None = None) -> None:
         self.network, self.encoder, self.decoding = network, encoder, decoding
         self.budget = budget or BUDGET.get(network.device.type, BUDGET["cpu"])
+        self._refused: list[tuple[int, Outcome]] = []  # items that cannot be answered
         self._waiting: deque[Query] = deque()
         self._apart: deque[list[Query]] = deque()  # groups to try again, with no other text beside them
         self._at_work: dict[int, tuple[Query, Prediction]] = {}  # by the query's place
         self._search = Search(network, decoding)
 
-    def add(self, queries: Iterable[Query]) -> None:
-        """Let texts wait for their explanations; their places tell them apart. Texts of similar length had better come
-        together: they are read together."""
-        self._waiting.extend(queries)
+    def add(self, items: Iterable[tuple[int, Item]]) -> None:
+        """Let items wait for their explanations, each with a number to know it by."""
+        queries: list[Query] = []
+        for place, item in items:
+            try:
+                queries.append(Query.of(place, item, self.encoder, candidates=True))
+            except ItemError as error:
+                self._refused.append((place, error))
+        # Texts of similar length are read together. Longest first: a lack of memory shows at once.
+        self._waiting.extend(sorted(queries, key=lambda query: -query.length))
 
     @property
     def busy(self) -> bool:
-        """Whether any text waits or is at work."""
-        return bool(self._waiting or self._apart or self._at_work)
+        """Whether any item waits or is at work."""
+        return bool(self._refused or self._waiting or self._apart or self._at_work)
 
     @property
     def room(self) -> int:
@@ -58,8 +66,12 @@ class Explainer:
         longest = max((query.length for query in (*self._texts, *self._waiting)), default=0)
         return self._capacity(longest) - len(self._at_work) - len(self._waiting)
 
-    def advance(self) -> list[tuple[Query, Outcome]]:
-        """Take in what fits, write one token of every beam. -> the texts that are done."""
+    def advance(self) -> list[tuple[int, Outcome]]:
+        """Take in what fits, write one token of every beam. -> the items that are done, by their numbers."""
+        refused, self._refused = self._refused, []
+        return refused + self._advance()
+
+    def _advance(self) -> list[tuple[int, Outcome]]:
         entering = self._entering()
         try:
             with torch.inference_mode():
@@ -98,7 +110,7 @@ class Explainer:
             return []
         return [self._waiting.popleft() for _ in range(fitting)]
 
-    def _admit(self, entering: list[Query]) -> list[tuple[Query, Outcome]]:
+    def _admit(self, entering: list[Query]) -> list[tuple[int, Outcome]]:
         """Read texts and let their explanations begin. -> those that have failed already."""
         memory, outcomes = classify(self.network, self.encoder, entering)
         if any(query.candidates for query in entering):
@@ -107,14 +119,14 @@ class Explainer:
         names = self.encoder.task.label_ids
         labels = [names.index(outcome.label) if isinstance(outcome, Prediction) else 0 for outcome in outcomes]
         scores = self._score_candidates(memory, entering, labels)
-        failed: list[tuple[Query, Outcome]] = []
+        failed: list[tuple[int, Outcome]] = []
         rows: list[int] = []
         for row, (query, outcome, own) in enumerate(zip(entering, outcomes, scores, strict=True)):
             if isinstance(outcome, Prediction) and np.isfinite(own).all():
                 self._at_work[query.place] = query, replace(outcome, candidate_scores=own)
                 rows.append(row)
             else:
-                failed.append((query, NOT_FINITE))
+                failed.append((query.place, NOT_FINITE))
         if rows:
             if len(rows) < len(entering):
                 memory = memory.select(torch.tensor(rows, device=self.network.device))
@@ -132,28 +144,28 @@ class Explainer:
         ends = np.cumsum([0, *(len(query.candidates) for query in queries)])
         return [tuple(scores[first:last]) for first, last in pairwise(ends)]
 
-    def _collect(self) -> list[tuple[Query, Outcome]]:
+    def _collect(self) -> list[tuple[int, Outcome]]:
         if not self._at_work or not self._search.due:
             return []
-        done: list[tuple[Query, Outcome]] = []
+        done: list[tuple[int, Outcome]] = []
         for place, tokens, score in self._search.collect():
-            query, prediction = self._at_work.pop(place)
+            _, prediction = self._at_work.pop(place)
             if np.isfinite(score):
                 text = self.encoder.decode(tokens)
-                done.append((query, replace(prediction, explanation=text, explanation_score=score)))
+                done.append((place, replace(prediction, explanation=text, explanation_score=score)))
             else:
-                done.append((query, NOT_FINITE))
+                done.append((place, NOT_FINITE))
         if self._at_work and not self._waiting and 2 * len(self._at_work) <= len(self._search.texts):
             self._search.shrink()
         return done
 
-    def _part(self, queries: list[Query], error: Exception) -> list[tuple[Query, Outcome]]:
+    def _part(self, queries: list[Query], error: Exception) -> list[tuple[int, Outcome]]:
         """The model failed on these texts: try halves of them, or give up on a single one."""
         self._at_work, self._search = {}, Search(self.network, self.decoding)
         if self.network.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(queries) == 1:
-            return [(queries[0], model_failure(error))]
+            return [(queries[0].place, model_failure(error))]
         logger.warning("the model failed on %d texts (%s); trying halves", len(queries), type(error).__name__)
         middle = len(queries) // 2
         self._apart.extend([queries[:middle], queries[middle:]])

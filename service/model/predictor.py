@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,12 @@ class Predictor:
         if explain:
             return list(self.explanations(items, num_beams=num_beams, max_new_tokens=max_new_tokens))
         outcomes: list[Outcome | None] = [None] * len(items)
-        queries = self._queries(enumerate(items), outcomes.__setitem__, candidates=False)
+        queries: list[Query] = []
+        for place, item in enumerate(items):
+            try:
+                queries.append(Query.of(place, item, self.encoder, candidates=False))
+            except ItemError as error:
+                outcomes[place] = error
         for group in batches_by_length([query.length for query in queries], BATCH_TOKENS):
             batch = [queries[index] for index in group]
             for query, outcome in zip(batch, self._classify(batch), strict=True):
@@ -90,21 +95,18 @@ class Predictor:
         default to the model's own, and max_new_tokens goes no further than the decoder's positions.
         """
         explainer = self.explainer(num_beams=num_beams, max_new_tokens=max_new_tokens)
-        source, done, yielded = enumerate(items), dict[int, Outcome](), 0
-        ended = False
-        while True:
-            if explainer.room > 0 and not ended:
+        source, ahead = enumerate(items), True
+        done: dict[int, Outcome] = {}
+        yielded = 0
+        while ahead or explainer.busy:
+            if ahead and explainer.room > 0:
                 window = list(islice(source, WINDOW))
-                queries = self._queries(window, done.__setitem__, candidates=True)
-                explainer.add(sorted(queries, key=lambda query: -query.length))
-                ended = len(window) < WINDOW
-            elif not explainer.busy:
-                break
-            done |= {query.place: outcome for query, outcome in explainer.advance()}
+                explainer.add(window)
+                ahead = len(window) == WINDOW
+            done |= explainer.advance()
             while yielded in done:
                 yield done.pop(yielded)
                 yielded += 1
-        assert not done
 
     def explainer(self, *, num_beams: int | None = None, max_new_tokens: int | None = None) -> Explainer:
         """What explains texts as they come. num_beams, max_new_tokens: see ``explanations``."""
@@ -114,17 +116,6 @@ class Predictor:
             max_new_tokens=min(wanted, self.network.decoder_positions or wanted),
         )
         return Explainer(self.network, self.encoder, decoding)
-
-    def _queries(
-        self, items: Iterable[tuple[int, Item]], failed: Callable[[int, ItemError], None], *, candidates: bool
-    ) -> list[Query]:
-        queries = []
-        for place, item in items:
-            try:
-                queries.append(Query.of(place, item, self.encoder, candidates=candidates))
-            except ItemError as error:
-                failed(place, error)
-        return queries
 
     def _classify(self, batch: list[Query]) -> list[Outcome]:
         """Outcomes of one batch. Where the model fails on it (memory, a fault), its halves are tried by themselves."""
