@@ -88,9 +88,18 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     add("--initial-set", type=int, help="number of the first random draw (default 0)")
     add("--seed", type=int, help="seed of training and selection (default 0)")
     add("--lambda", type=float, dest="lambda_", help="weight of the explanation score in Eq. 8 (default 0.5)")
+    _prefilter_options(parser)
     add("--keep-models", choices=("all", "last"), help="whose model to keep: every round's or the last (default all)")
     add_teacher_options(parser.add_argument_group("explanations"))
     _training_options(parser.add_argument_group("model and training"))
+
+
+def _prefilter_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    help = "explain only the R times QUERY_SIZE texts of highest entropy, and say what this loses (default: all texts)"
+    add("--prefilter", type=float, metavar="R", help=help)
+    help = "other texts to explain too, from which the loss is estimated (default 100)"
+    add("--prefilter-sample", type=int, metavar="N", help=help)
 
 
 # Flags of ``xal run`` that are fields of TrainerConfig.
@@ -132,6 +141,7 @@ def _training_options(group: argparse._ArgumentGroup) -> None:
 
 def _run(**options: Any) -> None:
     _quiet_libraries()
+    from training.prefilter import Kept
     from training.setup import RunOptions, prepare
 
     trainer = {name: options.pop(name) for name in _TRAINER_FLAGS if name in options}
@@ -144,6 +154,8 @@ def _run(**options: Any) -> None:
     for entry in loop.rounds():
         seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in entry["seconds"].items())
         print(f"round {entry['round']}: {entry['n_labeled']} labels, macro-F1 {entry['macro_f1']:.3f} (s: {seconds})")
+        if entry.get("prefilter"):
+            print(f"         prefilter: {Kept(**entry['prefilter'])}")
     print(f"next: xal report {loop.directory} --output DIR")
     print(f"      xal export {loop.directory} --round {entry['round']} --output DIR")
 
@@ -175,6 +187,8 @@ def _score_options(parser: argparse.ArgumentParser) -> None:
         dest="normalisation",
         help="sums of Eq. 8: the exported pool's (default) or this file's",
     )
+    _prefilter_options(parser)
+    add("--query-size", type=int, help="texts that the prefilter is for, those to be labeled next (default 100)")
     add("--num-beams", type=int, help="beams for explanations (default: the model's)")
     add("--max-new-tokens", type=int, help="longest explanation to generate (default: the model's)")
     add("--device", help="auto, cpu, cuda, cuda:N or mps (default auto)")
@@ -184,17 +198,23 @@ def _score(model: Path, input: Path, output: Path, device: str = "auto", **optio
     _quiet_libraries()
     from service.model.predictor import Predictor
     from training.offline_scoring import score_file
+    from training.prefilter import Prefilter
 
-    for name, least in (("lambda_", 0), ("num_beams", 1), ("max_new_tokens", 1)):
+    for name, least in (("lambda_", 0), ("num_beams", 1), ("max_new_tokens", 1), ("query_size", 1)):
         if name in options and not least <= options[name] < float("inf"):
             raise InputError(f"--{name.strip('_').replace('_', '-')}: expected at least {least}, found {options[name]}")
+    prefilter = Prefilter.of(options.pop("prefilter", None), options.pop("prefilter_sample", None))
+    if prefilter is None and "query_size" in options:
+        raise InputError("--query-size is for a prefilter; give --prefilter R too, or leave it out: all are scored")
     predictor = Predictor.load(model, device=device)
     if not predictor.trained_on_explanations:
         print("note: this model never learned to explain; its explanations and their scores mean nothing")
-    done = score_file(predictor, input, output, **options)
+    done = score_file(predictor, input, output, prefilter=prefilter, **options)
     errors = f", {done.errors} of them errors" if done.errors else ""
     how = f"normalized over the {done.normalisation}, {done.acquisition} acquisition"
     print(f"{output}: {done.rows} rows{errors}; {how}")
+    if done.kept:
+        print(f"prefilter: {done.kept}")
 
 
 def _export_options(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.model.errors import InputError
+from training.prefilter import Prefilter
 from training.records import data_hash, write_atomically
 from training.runs import CONFIG_FILE, PLACES
 from training.trainer import TrainerConfig
@@ -38,11 +39,12 @@ class RunConfig(BaseModel):
     """One simulated run of Algorithm 1.
 
     task: a task file's content. data, test_data, dev_data: see splits.py. strategy, lambda_: how the next texts are
-    chosen (Eq. 8). budget: labels in all; query_size: labels a round (L); initial_set: number of the first draw;
-    seed: of training and selection. model: what --model named. teacher: its name, None where the model learns from
-    labels alone; explanations: the file of recorded ones, llm: where and how one is asked. only_explained: the pool is
-    what the file explains. adaptation: how the backbone was adapted before round 0, and to which corpus, None where
-    it was not. num_beams, max_new_tokens: how explanations are generated.
+    chosen (Eq. 8). prefilter: which texts are explained before that, None where all are. budget: labels in all;
+    query_size: labels a round (L); initial_set: number of the first draw; seed: of training and selection. model: what
+    --model named. teacher: its name, None where the model learns from labels alone; explanations: the file of recorded
+    ones, llm: where and how one is asked. only_explained: the pool is what the file explains. adaptation: how the
+    backbone was adapted before round 0, and to which corpus, None where it was not. num_beams, max_new_tokens: how
+    explanations are generated.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -58,6 +60,7 @@ class RunConfig(BaseModel):
     initial_set: int = Field(ge=0)
     seed: int = Field(ge=0)
     lambda_: float = Field(ge=0, allow_inf_nan=False, alias="lambda")
+    prefilter: Prefilter | None = None
     model: str
     teacher: str | None
     explanations: DataFile | None

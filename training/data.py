@@ -4,13 +4,16 @@ import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from service.model.errors import InputError
 from service.model.task import Task
+from training.on_disk import CHUNK, sorted_on_disk
 from training.records import Row, iter_rows, place, unit
 
 # Spellings of the column ``split`` that other people's data use for the same three things.
@@ -72,8 +75,8 @@ def iter_examples(path: str | Path, task: Task) -> Iterator[Example]:
 def check_pool(path: str | Path, task: Task) -> int:
     """Read a pool through once, before hours of scoring; returns its number of rows.
 
-    Holds 8 bytes a row, a hash of its id. Raises InputError as iter_examples does, and for an id that is used twice
-    and for a file without rows.
+    Memory stays flat: 8 bytes a row, a hash of its id, lie in a temporary file. Raises InputError as iter_examples
+    does, and for an id that is used twice and for a file without rows.
     """
 
     def rows() -> Iterator[tuple[int, str]]:
@@ -97,18 +100,25 @@ def first_repeat(
     rows: starts reading (row number, id) pairs, from the beginning at every call. digest: id -> signed 64-bit hash;
     equal hashes only raise a suspicion, which a second reading confirms or drops.
     """
-    hashes = array("q", (digest(id_) for _, id_ in rows()))
-    ordered = np.sort(np.frombuffer(hashes, dtype=np.int64))
-    suspects = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+    ordered = sorted_on_disk(_arrays(digest(id_) for _, id_ in rows()))
+    suspects: set[int] = set()
+    for first in range(0, len(ordered), CHUNK):
+        piece = ordered[first : first + CHUNK + 1]
+        suspects.update(piece[1:][piece[1:] == piece[:-1]].tolist())
     if suspects:
         seen: dict[str, int] = {}
         for number, id_ in rows():
             if digest(id_) not in suspects:
                 continue
             if id_ in seen:
-                return len(hashes), (id_, seen[id_], number)
+                return len(ordered), (id_, seen[id_], number)
             seen[id_] = number
-    return len(hashes), None
+    return len(ordered), None
+
+
+def _arrays(numbers: Iterator[int]) -> Iterator[NDArray[np.int64]]:
+    while piece := array("q", islice(numbers, CHUNK)):
+        yield np.frombuffer(piece, dtype=np.int64)
 
 
 def _identified(path: str | Path) -> Iterator[tuple[int, str, Row]]:

@@ -24,13 +24,14 @@ from service.model.checkpoint import ModelSettings, Provenance
 from service.model.decoding import Decoding
 from service.model.errors import CheckpointError, InputError
 from service.model.predictor import Predictor, choose_device
-from service.model.scoring import pool_normaliser
 from service.model.task import Task
 from training.clock import Clock
 from training.config import RunConfig
 from training.data import Example
 from training.pool import Pool, check_budget, initial_set
-from training.predictions import measure, score_pool
+from training.predictions import ExplainedPart, measure, score_pool, score_prefiltered
+from training.prefilter import STREAM as PREFILTER_STREAM
+from training.prefilter import Kept
 from training.records import write_atomically
 from training.runs import CONFIG_FILE, METRICS_FILE
 from training.selection import diagnose
@@ -106,7 +107,7 @@ class Loop:
         unlabeled = pool.unlabeled
         to_query = min(self.config.query_size, self.config.budget - len(pool.labeled_ids))
         with clock("score"):
-            scores = self._score(predictor, unlabeled, last=to_query == 0)
+            scores, part = self._score(number, predictor, unlabeled, last=to_query == 0)
         with clock("select"):
             next_query = self._select(number, scores, to_query)
         explained_pool = scores.explanation_scores is not None and bool(next_query)
@@ -117,11 +118,12 @@ class Loop:
             "dev": dev,
             "n_test": len(self.splits.test),
             "selected_ids": chosen,
-            "queried_ids": [unlabeled[index].id for index in next_query[:to_query]],
+            "queried_ids": [unlabeled[part.places[index] if part else index].id for index in next_query[:to_query]],
             "seconds": clock.seconds,
             "teacher": asdict(explained.usage),
             "normaliser": _normaliser(scores),
             "selection": self._diagnose(scores, next_query) if explained_pool else None,
+            "prefilter": asdict(self._kept(part, len(next_query))) if part else None,
             "model_version": predictor.model_version,
         }
 
@@ -165,17 +167,27 @@ class Loop:
         checkpoint.save(directory, network, encoder, settings, Provenance(lineage=lineage))
         return directory
 
-    def _score(self, predictor: Predictor, unlabeled: Sequence[Example], last: bool) -> PoolScores:
-        """What the strategy needs to see. After the last round nothing is chosen any more, but a strategy that looks at
-        explanations has its last pool scored too: an export wants the sums of Eq. 8, a reader their spread."""
+    def _score(
+        self, number: int, predictor: Predictor, unlabeled: Sequence[Example], last: bool
+    ) -> tuple[PoolScores, ExplainedPart | None]:
+        """What the strategy needs to see, and which part of the pool that is where a prefilter left some out.
+
+        After the last round nothing is chosen any more, but a strategy that looks at explanations has its last pool
+        scored too: an export wants the sums of Eq. 8, a reader their spread.
+        """
+        config = self.config
         explain = "explanation_scores" in self.strategy.needs
         if not unlabeled or not (explain or (self.strategy.needs and not last)):
-            return PoolScores(len(unlabeled))
-        return score_pool(predictor, unlabeled, explain=explain, progress=self.progress)
+            return PoolScores(len(unlabeled)), None
+        if config.prefilter is None:
+            return score_pool(predictor, unlabeled, explain=explain, progress=self.progress), None
+        rng = np.random.default_rng([PREFILTER_STREAM, config.seed, config.initial_set, number])
+        part = score_prefiltered(predictor, unlabeled, config.prefilter, config.query_size, rng, progress=self.progress)
+        return part.scores, part
 
     def _select(self, number: int, scores: PoolScores, to_query: int) -> list[int]:
-        """Indices into the unlabeled pool: the next query, or, when the budget is spent and the pool was scored all the
-        same, what the next query would be."""
+        """Indices into the texts that were scored: the next query, or, when the budget is spent and the pool was scored
+        all the same, what the next query would be."""
         if to_query == 0 and scores.explanation_scores is None:
             return []
         size = to_query or min(self.config.query_size, scores.n)
@@ -185,6 +197,9 @@ class Loop:
     def _diagnose(self, scores: PoolScores, next_query: list[int]) -> dict[str, Any]:
         chosen = np.array(next_query)
         return diagnose(scores, chosen, self.config.lambda_, self.strategy.acquisition).to_dict()
+
+    def _kept(self, part: ExplainedPart, size: int) -> Kept:
+        return part.kept(self.config.lambda_, self.strategy.acquisition, size)
 
     def _drop_old_model(self, number: int) -> None:
         if self.config.keep_models == "last" and number:
@@ -237,7 +252,7 @@ def _normaliser(scores: PoolScores) -> dict[str, Any] | None:
     """What the terms of Eq. 8 were like over the pool that this round's model scored, for the export."""
     if scores.explanation_scores is None:
         return None
-    return asdict(pool_normaliser(scores.explanation_scores, scores.entropy))
+    return asdict(scores.pool_sums)
 
 
 @contextmanager

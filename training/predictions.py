@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from service.model.classification import Item, Prediction
 from service.model.errors import ItemError, XalError
 from service.model.predictor import Predictor
+from service.model.scoring import Acquisition, PoolTerm, order, streamed_normaliser
 from training.data import Example
 from training.evaluation import evaluate
+from training.prefilter import Draw, Kept, Prefilter
 from training.strategies import PoolScores
+from training.strategies.interface import Indices
 
 CHUNK = 64  # texts between two steps of the progress bar
 
@@ -53,3 +58,49 @@ def score_pool(predictor: Predictor, unlabeled: Sequence[Example], *, explain: b
         explanation_scores=np.array([p.explanation_score for p in predictions], dtype=np.float64) if explain else None,
         embeddings=np.stack([prediction.h0 for prediction in predictions]),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class ExplainedPart:
+    """What a prefilter leaves of an unlabeled pool for a strategy to choose from.
+
+    scores: of the k explained texts, in the pool's order, with the sums of Eq. 8 over the whole pool. places: where
+    these stand in the pool, (k,). is_candidate: (k,), false for those that were sampled. draw: how they were found.
+    """
+
+    scores: PoolScores
+    places: Indices
+    is_candidate: NDArray[np.bool_]
+    draw: Draw
+
+    def kept(self, lambda_: float, acquisition: Acquisition, size: int) -> Kept:
+        """What the prefilter kept of the ``size`` texts with the highest acquisition score."""
+        return Kept.measured(self.draw, self.scores.acquisition_scores(lambda_, acquisition), self.is_candidate, size)
+
+
+def score_prefiltered(
+    predictor: Predictor,
+    unlabeled: Sequence[Example],
+    prefilter: Prefilter,
+    query_size: int,
+    rng: np.random.Generator,
+    *,
+    progress: bool,
+) -> ExplainedPart:
+    """Entropy for all texts, explanations for the candidates and a sample (see prefilter.py).
+
+    Z_c is exact; Z_p is estimated, each sampled text standing for as many others as the sample was drawn from.
+    """
+    entropies = score_pool(predictor, unlabeled, explain=False, progress=progress).entropy.copy()
+    draw = prefilter.draw(len(unlabeled), query_size, rng)
+    by_entropy = order(entropies)
+    places = np.sort(by_entropy[np.r_[: draw.candidates, draw.sampled]])
+    is_candidate = np.isin(places, by_entropy[: draw.candidates])
+    scores = score_pool(predictor, [unlabeled[place] for place in places], explain=True, progress=progress)
+    assert scores.explanation_scores is not None  # asked for in the line above
+    entropies[places] = scores.entropy  # of one text only one, to its last digit
+    p, c = PoolTerm(), PoolTerm()
+    p.add(-scores.explanation_scores[is_candidate])
+    p.add(-scores.explanation_scores[~is_candidate], draw.weight)
+    c.add(entropies)
+    return ExplainedPart(replace(scores, normaliser=streamed_normaliser(p, c)), places, is_candidate, draw)

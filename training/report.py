@@ -127,7 +127,8 @@ tokens and cost of all its runs together.</p>
 <p class="note">Selection: how far the explanation score and the entropy spread over the unlabeled pool, in nats, and
 their correlation; the explanation's share of the acquisition score's variance, and where the strategy standardises the
 terms of Eq. 8, what that share would have been as in the paper; the share of the chosen texts that entropy alone, or
-chance, would have chosen too.</p>
+chance, would have chosen too. With a prefilter this describes the explained texts, and the share that it kept of
+those with the highest acquisition scores is estimated from a sample of the others.</p>
 {sections}
 </main>
 </body>
@@ -225,6 +226,9 @@ _SELECTION: Columns = {
     "as in the paper": _nested("selection", "explanation_share_in_paper"),
     "overlap with entropy": _nested("selection", "overlap_with_entropy"),
     "with random": _nested("selection", "overlap_with_random"),
+    "explained": lambda entry: _amount(_part(entry, "prefilter").get("explained", 0), ","),
+    "of": lambda entry: _amount(_part(entry, "prefilter").get("of", 0), ","),
+    "kept by the prefilter": _nested("prefilter", "kept_share"),
 }
 
 _STYLE = """

@@ -143,7 +143,7 @@ def _in_group(key: str, settings: Mapping[str, str]) -> bool:
 
 def _settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in config.items():
-        if key in PLACES | REPETITION:
+        if key in PLACES | REPETITION or value is None:  # None: as in runs that were begun before there was the key
             continue
         if isinstance(value, dict):
             yield f"{prefix}{key}", GIVEN

@@ -26,6 +26,7 @@ class Diagnostics:
     """One round's selection, described.
 
     n, size: unlabeled texts, and how many of them were chosen.
+    What follows describes all of them, or those that a prefilter had explained.
     explanation_score, entropy: spread of p (Eq. 6) and of c.
     correlation: Pearson's between p and c; None where one of them is constant.
     acquisition: how the strategy combines the terms of Eq. 8 (see scoring.acquisition_terms).
@@ -35,7 +36,7 @@ class Diagnostics:
     explanation_share_in_paper: the explanation_share that the paper's acquisition would have had on these texts; None
         where the strategy's is the paper's, or all scores are equal.
     overlap_with_entropy: share of the chosen texts that entropy alone would have chosen too, 0 to 1.
-    overlap_with_random: the same for a random choice, on average: size / n.
+    overlap_with_random: the same for a random choice from all n, on average: size / n.
     """
 
     n: int
@@ -58,7 +59,7 @@ class Diagnostics:
 def diagnose(
     scores: PoolScores, chosen: Indices, lambda_: float = scoring.LAMBDA, acquisition: Acquisition = "paper"
 ) -> Diagnostics:
-    """Describe the choice of ``chosen``, indices into the unlabeled pool that the scores describe.
+    """Describe the choice of ``chosen``, indices into the texts that the scores describe.
 
     lambda_, acquisition: those of the strategy that chose. Raises ValueError where the scores lack the probabilities or
     the explanation scores.
@@ -66,11 +67,11 @@ def diagnose(
     if scores.explanation_scores is None:
         raise ValueError("the diagnostics of a selection need the explanation scores")
     p, c = scores.explanation_scores, scores.entropy
-    normaliser = scoring.pool_normaliser(p, c)
+    normaliser = scores.pool_sums
     shares = variance_shares(*scoring.acquisition_terms(p, c, normaliser, lambda_, acquisition))
     in_paper = variance_shares(*scoring.acquisition_terms(p, c, normaliser, lambda_))
     return Diagnostics(
-        n=scores.n,
+        n=normaliser.size,
         size=len(chosen),
         explanation_score=_spread(p),
         entropy=_spread(c),
@@ -80,7 +81,7 @@ def diagnose(
         entropy_share=shares[1],
         explanation_share_in_paper=None if acquisition == "paper" else in_paper[0],
         overlap_with_entropy=overlap(chosen.tolist(), highest(c, len(chosen)).tolist()),
-        overlap_with_random=len(chosen) / scores.n,
+        overlap_with_random=len(chosen) / normaliser.size,
     )
 
 

@@ -22,6 +22,7 @@ from training.config import DataFile, RunConfig
 from training.data import Example, read_examples
 from training.loop import Loop
 from training.pool import check_budget
+from training.prefilter import Prefilter
 from training.splits import EmptySplitError, Splits, split_examples
 from training.strategies import STRATEGIES, QueryStrategy, query_strategy
 from training.teacher import RecordedTeacher, Teacher
@@ -38,7 +39,7 @@ class RunOptions:
     from labels alone can run. train_on_explanations: None leaves it to the strategy. trainer: TrainerConfig fields
     that the user sets; the backbone's own settings and the paper's fill the rest. adapt: adapt the backbone to the pool
     before round 0; adapt_corpus, adapt_corpus_task: and to the recorded explanations of another task. only_explained:
-    keep texts that the teacher cannot explain out of the pool.
+    keep texts that the teacher cannot explain out of the pool. prefilter, prefilter_sample: see Prefilter.
     """
 
     task: Path
@@ -56,6 +57,8 @@ class RunOptions:
     initial_set: int = 0
     seed: int = 0
     lambda_: float = LAMBDA
+    prefilter: float | None = None
+    prefilter_sample: int | None = None
     num_beams: int = 5
     max_new_tokens: int | None = None
     trainer: Mapping[str, Any] = field(default_factory=dict)
@@ -77,6 +80,8 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
     choose_device(options.device)
     task = Task.from_yaml(options.task)
     strategy = _strategy(options)
+    if prefilter := Prefilter.of(options.prefilter, options.prefilter_sample):
+        prefilter.check(strategy)
     teacher, notes = _teacher(options, strategy, task, progress)
     data = DataFile.of(options.data)
     test, dev = (DataFile.of(path) if path else None for path in (options.test, options.dev))
@@ -133,6 +138,7 @@ def _config(
         "initial_set": options.initial_set,
         "seed": options.seed,
         "lambda": options.lambda_,
+        "prefilter": Prefilter.of(options.prefilter, options.prefilter_sample),
         "model": backbone.name,
         "teacher": teacher.name if teacher else None,
         "explanations": DataFile.of(options.explanations) if options.explanations else None,

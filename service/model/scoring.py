@@ -71,6 +71,64 @@ def pool_normaliser(explanation_scores: ArrayLike, entropies: ArrayLike) -> Norm
     return Normaliser(log_z_p, log_z_c, p.size, _spread(np.exp(-p - log_z_p)), _spread(np.exp(c - log_z_c)))
 
 
+@dataclass
+class PoolTerm:
+    """One term of Eq. 8 over a pool that comes in parts: its log Z and its spread, in constant memory.
+
+    The values are those that the term's exponential is taken of: negated explanation scores -p_i, or entropies c_i.
+    size: texts so far, by their weights.
+    """
+
+    size: float = 0.0
+    _peak: float = -np.inf  # what follows is of exp(v_i - peak), which never overflows
+    _mean: float = 0.0
+    _squares: float = 0.0  # weighted sum of squared deviations from the mean
+
+    def add(self, values: ArrayLike, weight: float = 1.0) -> None:
+        """Take in more texts. values: (n,), finite. weight: how many texts of the pool each of them stands for."""
+        v = np.asarray(values, dtype=np.float64)
+        if v.size == 0:
+            return
+        peak = max(self._peak, float(v.max()))
+        shrink = float(np.exp(self._peak - peak))
+        term = np.exp(v - peak)
+        # Chan, Golub and LeVeque's way to join two means and variances: sums of squares would cancel each other out.
+        added, step = weight * v.size, float(term.mean()) - shrink * self._mean
+        size = self.size + added
+        within = shrink**2 * self._squares + weight * float(((term - term.mean()) ** 2).sum())
+        self._squares = within + step**2 * self.size * added / size
+        self._mean = shrink * self._mean + step * added / size
+        self.size, self._peak = size, peak
+
+    @property
+    def log_mean(self) -> float:
+        """log of the mean of exp(v_i); -inf where there is no text."""
+        return self._peak + float(np.log(self._mean)) if self.size else -np.inf
+
+    @property
+    def log_sum(self) -> float:
+        """log Z = log sum_i w_i exp(v_i); -inf where there is no text."""
+        return self.log_mean + float(np.log(self.size)) if self.size else -np.inf
+
+    @property
+    def variation(self) -> float:
+        """Standard deviation of exp(v_i) in units of its mean; 0 if that is nothing but rounding."""
+        variation = float(np.sqrt(self._squares / self.size)) / self._mean if self.size else 0.0
+        return variation if variation > CONSTANT else 0.0
+
+
+def streamed_normaliser(explanations: PoolTerm, entropies: PoolTerm) -> Normaliser:
+    """As pool_normaliser, over a pool that came in parts.
+
+    The pool is as large as its entropies are many. Where not all of its texts were explained, Z_p is the mean over
+    those that were, by their weights, times that size.
+    """
+    size = round(entropies.size)
+    log_z_p = explanations.log_mean + float(np.log(size)) if size else -np.inf
+    std_p, std_c = (term.variation / size if size else 0.0 for term in (explanations, entropies))
+    return Normaliser(log_z_p, entropies.log_sum, size, std_p, std_c)
+
+
 def standardised(term: ArrayLike, size: int, std: float) -> Floats:
     """Zero mean and unit variance over the pool for a term of Eq. 8; 0 where it is the same for the whole pool.
 

@@ -173,6 +173,49 @@ def test_a_bad_option_is_one_line_with_exit_code_2_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"--prefilter": "0.5"}, "--prefilter: input should be greater than or equal to 1, found 0.5"),
+        ({"--prefilter": "2", "--prefilter-sample": "0"}, "--prefilter-sample: "),
+        ({"--prefilter-sample": "10"}, "give --prefilter R too"),
+        ({"--prefilter": "2", "--strategy": "entropy"}, "the strategy entropy reads none"),
+    ],
+)
+def test_a_prefilter_without_meaning_is_one_line_and_leaves_nothing(
+    run_arguments: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: dict[str, str],
+    message: str,
+) -> None:
+    assert run({**run_arguments, **options}) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_run_and_score_tell_what_a_prefilter_kept(
+    run_arguments: dict[str, str],
+    model_dir: Path,
+    example_files: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run({**run_arguments, "--prefilter": "1", "--prefilter-sample": "3"}) == 0
+    said = capsys.readouterr().out
+    assert "prefilter: explained 9 of 18 texts; keeps about " in said
+    assert "of the top 6, estimated from 3 of 12 others" in said
+    score = ["score", "--model", str(model_dir), "--input", str(example_files["data"])]
+    score += ["--output", str(tmp_path / "s.jsonl"), "--query-size", "4"]
+    assert main(score) == 2
+    assert "--query-size is for a prefilter" in capsys.readouterr().err
+    assert main([*score, "--prefilter", "2.5", "--prefilter-sample", "29"]) == 0
+    assert "prefilter: explained 39 of 39 texts; keeps " in capsys.readouterr().out
+    assert main([*score, "--prefilter", "2.5", "--prefilter-sample", "0"]) == 2
+
+
 def test_a_task_template_naming_a_missing_field_is_said(
     run_arguments: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

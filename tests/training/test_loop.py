@@ -74,6 +74,71 @@ def test_a_selection_is_the_highest_acquisition_score_of_the_saved_model(
     assert first["normaliser"]["log_z_c"] == pytest.approx(math.log(z_c), abs=1e-5)
 
 
+@pytest.mark.parametrize("strategy", ["xal", "xal-std"])
+def test_a_prefilter_that_samples_all_others_chooses_as_without_it_and_tells_what_it_would_keep(
+    make_loop: Callable[..., Loop], tmp_path: Path, strategy: str
+) -> None:
+    options = {"strategy": strategy, "budget": 12, "lambda_": 5.0}
+    plain = list(make_loop(tmp_path / "plain", **options).rounds())
+    found = list(make_loop(tmp_path / "some", prefilter=1.0, prefilter_sample=24, **options).rounds())
+    for entry, other in zip(found, plain, strict=True):
+        assert entry["queried_ids"] == other["queried_ids"]
+        assert entry["model_version"] == other["model_version"]
+        assert entry["normaliser"] == pytest.approx(other["normaliser"])
+        assert entry["selection"].keys() == other["selection"].keys()
+        assert entry["selection"]["explanation_share"] == pytest.approx(other["selection"]["explanation_share"])
+        for name in ("n", "size", "overlap_with_entropy", "overlap_with_random"):
+            assert entry["selection"][name] == other["selection"][name]
+        # With R = 1 the candidates are what entropy alone would choose.
+        kept = entry["prefilter"].pop("kept_share")
+        assert kept == pytest.approx(other["selection"]["overlap_with_entropy"])
+        waiting = 24 - entry["n_labeled"]
+        assert entry["prefilter"] == {
+            "explained": waiting, "of": waiting, "candidates": 6, "sampled": waiting - 6, "size": 6,
+        }  # fmt: skip
+        assert other["prefilter"] is None
+
+
+def test_a_run_with_a_prefilter_chooses_among_explained_texts_by_sums_over_the_pool(
+    make_loop: Callable[..., Loop], tmp_path: Path
+) -> None:
+    loop = make_loop(tmp_path / "r", prefilter=1.5, prefilter_sample=3, budget=12)
+    first, last = loop.rounds()
+    config = yaml.safe_load((tmp_path / "r" / "config.yaml").read_text())
+    assert config["prefilter"] == {"ratio": 1.5, "sample": 3}
+    kept = first["prefilter"].pop("kept_share")
+    assert 0 <= kept <= 1
+    assert first["prefilter"] == {"explained": 12, "of": 18, "candidates": 9, "sampled": 3, "size": 6}
+    assert last["prefilter"]["of"] == 12
+    waiting = [e for e in loop.splits.train if e.id not in first["selected_ids"]]
+    predictor = Predictor.load(model_directory(tmp_path / "r", 0), device="cpu")
+    found = {e.id: predictor.predict([Item(e.fields)], explain=True)[0] for e in waiting}
+    c = {id_: o.entropy for id_, o in found.items() if isinstance(o, Prediction)}
+    candidates = sorted(c, key=lambda id_: -c[id_])[:9]
+    assert len(set(first["queried_ids"]) - set(candidates)) <= 3  # the sample may be chosen too
+    assert first["normaliser"]["size"] == 18
+    assert first["normaliser"]["log_z_c"] == pytest.approx(math.log(sum(map(math.exp, c.values()))), abs=1e-5)
+    # Z_p: each of the 3 sampled stands for 3 of the 9 others, at the least and at the most as they can be.
+    term = {id_: math.exp(-(o.explanation_score or 0)) for id_, o in found.items() if isinstance(o, Prediction)}
+    others = sorted(term[id_] for id_ in term if id_ not in candidates)
+    own = sum(term[id_] for id_ in candidates)
+    assert own + 3 * sum(others[:3]) <= math.exp(first["normaliser"]["log_z_p"]) * (1 + 1e-5)
+    assert own + 3 * sum(others[-3:]) >= math.exp(first["normaliser"]["log_z_p"]) * (1 - 1e-5)
+
+
+def test_a_run_with_a_prefilter_goes_on_and_not_with_another_one(
+    make_loop: Callable[..., Loop], tmp_path: Path
+) -> None:
+    options = {"prefilter": 1.0, "prefilter_sample": 2}
+    whole = list(make_loop(tmp_path / "whole", **options).rounds())
+    rounds = make_loop(tmp_path / "r", **options).rounds()
+    next(rounds)
+    rounds.close()
+    assert comparable(list(make_loop(tmp_path / "r", **options).rounds())) == comparable(whole)
+    with pytest.raises(InputError, match=r"prefilter\.ratio was 1\.0, is 2\.0"):
+        next(make_loop(tmp_path / "r", prefilter=2.0, prefilter_sample=2).rounds())
+
+
 def test_the_same_settings_give_the_same_run(
     finished_run: Path, make_loop: Callable[..., Loop], tmp_path: Path
 ) -> None:

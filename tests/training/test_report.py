@@ -101,6 +101,7 @@ def test_the_rounds_of_a_run_are_shown_in_full(tmp_path: Path) -> None:
         seconds={"teach": 1.5, "train": 1234.56, "select": 0.0},
         teacher=teacher,
         selection=selection,
+        prefilter={"explained": 300, "of": 1700, "kept_share": 0.97},
         dev={"macro_f1": 0.41, "accuracy": 0.5},
         per_class_f1={"negative": 0.8, "neutral": 0.0},
     )
@@ -111,7 +112,9 @@ def test_the_rounds_of_a_run_are_shown_in_full(tmp_path: Path) -> None:
         ["labels", "teach", "train", "requests", "cached", "tokens"],
         ["16", "1.5", "1,234.6", "48", "12", "10,000"],
     ]
-    assert choice[0][1:] == [
+    assert choice[0][-3:] == ["explained", "of", "kept by the prefilter"]
+    assert choice[1][-3:] == ["300", "1,700", "0.970"]
+    assert choice[0][1:-3] == [
         "explanation score, std",
         "entropy, std",
         "explanation's share",
@@ -119,7 +122,7 @@ def test_the_rounds_of_a_run_are_shown_in_full(tmp_path: Path) -> None:
         "overlap with entropy",
         "with random",
     ]
-    assert choice[1] == ["16", "0.210", "0.300", "-0.010", "0.250", "0.938", "0.080"]
+    assert choice[1][:-3] == ["16", "0.210", "0.300", "-0.010", "0.250", "0.938", "0.080"]
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:

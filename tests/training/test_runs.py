@@ -98,12 +98,16 @@ def test_other_settings_of_a_strategy_make_curves_of_their_own() -> None:
     ]
 
 
+def test_a_setting_that_older_runs_do_not_have_is_none() -> None:
+    assert len(learning_curves([run(name="old"), run(name="new", prefilter=None)])) == 1
+
+
 def test_a_group_of_settings_that_a_run_lacks_is_one_difference() -> None:
     runs = [run(name="plain", adaptation=None)]
     runs += [run(name=way, adaptation={"conditioning": way, "epochs": 1}) for way in ("none", "label")]
-    assert [curve.label for curve in learning_curves(runs[:2])] == ["xal, adaptation None", "xal, adaptation given"]
+    assert [curve.label for curve in learning_curves(runs[:2])] == ["xal, adaptation unset", "xal, adaptation given"]
     assert [curve.label for curve in learning_curves(runs)] == [
-        "xal, adaptation None",
+        "xal, adaptation unset",
         "xal, adaptation given, adaptation.conditioning none",
         "xal, adaptation given, adaptation.conditioning label",
     ]

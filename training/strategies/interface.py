@@ -21,7 +21,8 @@ class PoolScores:
     """What the model of this round says about the n unlabeled texts, all arrays in the pool's order.
 
     probabilities: P(y|x), (n, C), rows add up to 1. explanation_scores: p of Eq. 6 for the top-1 hypothesis, (n,), at
-    most 0. embeddings: h_0, (n, H). An array that the strategy does not need may be None.
+    most 0. embeddings: h_0, (n, H). An array that the strategy does not need may be None. normaliser: the sums of
+    Eq. 8 over the whole unlabeled pool, where a prefilter left only n of its texts here; None where all are.
     Raises XalError for scores that are not finite, ValueError for arrays of another length.
     """
 
@@ -29,6 +30,7 @@ class PoolScores:
     probabilities: Floats | None = None
     explanation_scores: Floats | None = None
     embeddings: NDArray[np.float32] | None = None
+    normaliser: scoring.Normaliser | None = None
 
     def __post_init__(self) -> None:
         for name, dimensions in zip(NEEDS, (2, 1, 2), strict=True):
@@ -50,6 +52,19 @@ class PoolScores:
         if self.probabilities is None:
             raise ValueError("entropy needs the probabilities")
         return scoring.entropy(self.probabilities)
+
+    @cached_property
+    def pool_sums(self) -> scoring.Normaliser:
+        """What the terms of Eq. 8 are like over the whole unlabeled pool."""
+        if self.explanation_scores is None:
+            raise ValueError("the sums of Eq. 8 need the explanation scores")
+        return self.normaliser or scoring.pool_normaliser(self.explanation_scores, self.entropy)
+
+    def acquisition_scores(self, lambda_: float, acquisition: scoring.Acquisition) -> Floats:
+        """s of Eq. 8, (n,); see scoring.acquisition_score."""
+        if self.explanation_scores is None:
+            raise ValueError("acquisition scores need the explanation scores")
+        return scoring.acquisition_score(self.explanation_scores, self.entropy, self.pool_sums, lambda_, acquisition)
 
 
 @dataclass(frozen=True)

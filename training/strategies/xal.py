@@ -44,6 +44,4 @@ def _choose_by_acquisition_score(
     lambda_: float,
     acquisition: Acquisition,
 ) -> Indices:
-    p, c = scores.explanation_scores, scores.entropy
-    assert p is not None  # ``select`` has checked what xal needs
-    return highest(scoring.acquisition_score(p, c, scoring.pool_normaliser(p, c), lambda_, acquisition), size)
+    return highest(scores.acquisition_scores(lambda_, acquisition), size)

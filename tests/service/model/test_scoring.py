@@ -157,6 +157,63 @@ def test_a_spread_of_rounding_is_none(n: int) -> None:
     assert (normaliser.std_p, normaliser.std_c) == (0.0, 0.0)
 
 
+# ----------------------------------------------------------------------------------------------- log Z, part by part
+
+
+@given(
+    st.lists(
+        st.tuples(arrays(np.float64, st.integers(0, 9), elements=st.floats(-2000, 2000)), st.sampled_from([1.0, 7.5])),
+        max_size=6,
+    )
+)
+def test_a_pool_in_parts_has_scipys_logsumexp(parts: list[tuple[np.ndarray, float]]) -> None:
+    term = scoring.PoolTerm()
+    for values, weight in parts:
+        term.add(values, weight)
+    values = np.concatenate([values for values, _ in parts] or [np.empty(0)])
+    weights = np.concatenate([np.full(len(values), weight) for values, weight in parts] or [np.empty(0)])
+    assert term.size == weights.sum()
+    if len(values):
+        assert term.log_sum == pytest.approx(logsumexp(values, b=weights), rel=1e-12, abs=1e-12)
+    else:
+        assert term.log_sum == -math.inf
+
+
+@given(st.lists(st.lists(st.tuples(SCORES, ENTROPIES), max_size=7), max_size=5))
+def test_a_pool_in_parts_is_the_pool(parts: list[list[tuple[float, float]]]) -> None:
+    terms = scoring.PoolTerm(), scoring.PoolTerm()
+    for part in parts:
+        terms[0].add([-p for p, _ in part])
+        terms[1].add([c for _, c in part])
+    p, c = np.array([pair for part in parts for pair in part]).reshape(-1, 2).T
+    found, whole = scoring.streamed_normaliser(*terms), scoring.pool_normaliser(p, c)
+    assert found.size == whole.size
+    assert (found.log_z_p, found.log_z_c) == pytest.approx((whole.log_z_p, whole.log_z_c), rel=1e-12, abs=1e-12)
+    assert (found.std_p, found.std_c) == pytest.approx((whole.std_p, whole.std_c), abs=2 * scoring.CONSTANT)
+
+
+def test_the_spread_of_a_large_pool_of_equal_texts_is_none_and_a_small_one_is_found() -> None:
+    equal, nearly = scoring.PoolTerm(), scoring.PoolTerm()
+    for _ in range(2000):
+        equal.add(np.full(500, 1.7))
+        nearly.add([1.7, 1.7 + 1e-4])  # exp is 1e-4 apart, in units of the mean: half of it is the deviation
+    assert equal.variation == 0.0
+    assert nearly.variation == pytest.approx(5e-5, rel=1e-3)
+
+
+def test_weights_stand_for_texts_that_were_not_looked_at() -> None:
+    # exp(-p) is 1 and 3, the second of these for 3 texts: 1 + 3 + 3 + 3 = 10 over 4, or 20 over a pool of 8.
+    p, c = scoring.PoolTerm(), scoring.PoolTerm()
+    p.add([0.0])
+    p.add([math.log(3)], 3.0)
+    c.add(np.zeros(8))
+    found = scoring.streamed_normaliser(p, c)
+    assert (found.size, found.log_z_c) == (8, pytest.approx(math.log(8)))
+    assert found.log_z_p == pytest.approx(math.log(20))
+    assert found.std_p == pytest.approx(math.sqrt(3 / 4) / 20)  # 1, 3, 3, 3: variance 3/4, in parts of 20
+    assert found.std_c == 0.0
+
+
 # -------------------------------------------------------------------------------------------------------------- Eq. 8
 
 
