@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from transformers.utils import logging
 
-from service.batching import Batcher, Work
+from service.batching import Batcher
 from service.errors import Fault, InvalidRequest
+from service.lanes import Work
 from service.metrics import Metrics
 from service.model.classification import Item, Outcome
+from service.model.decoding import Decoding
 from service.model.predictor import Predictor
 from service.model.results import add_acquisition, result_row
 from service.schemas import (
     AcquisitionRequest,
     CandidateItem,
     ClassifyRequest,
+    ExplainOptions,
     ExplainRequest,
     TextItem,
     item_id,
@@ -31,7 +34,7 @@ Rows = list[dict[str, Any]]
 def load_predictor(settings: Settings) -> Predictor:
     """Load the model and answer one text with it, so that a request never meets a cold or broken model.
 
-    Raises XalError for a model directory or device that cannot be used. To be called by the thread that predicts.
+    Raises XalError for a model directory or device that cannot be used. To be called by the thread that explains.
     """
     logging.disable_progress_bar()  # the service's output is a log of its own
     logging.set_verbosity_error()
@@ -44,18 +47,27 @@ def load_predictor(settings: Settings) -> Predictor:
     return predictor
 
 
+def explaining(options: ExplainOptions, own: Decoding) -> Work:
+    """The Work that is asked for; what the model would do anyway is the same whether asked for or not."""
+    return Work(
+        explain=True,
+        num_beams=None if options.num_beams == own.num_beams else options.num_beams,
+        max_new_tokens=None if options.max_new_tokens == own.max_new_tokens else options.max_new_tokens,
+    )
+
+
 class Answers:
-    """What the endpoints say. executor: the one thread that runs the model."""
+    """What the endpoints say. threads: of each lane, the one that runs the model."""
 
     def __init__(
-        self, predictor: Predictor, settings: Settings, metrics: Metrics, executor: ThreadPoolExecutor
+        self, predictor: Predictor, settings: Settings, metrics: Metrics, threads: Mapping[str, ThreadPoolExecutor]
     ) -> None:
         self._predictor = predictor
         self._settings = settings
         self._metrics = metrics
         self._batcher: Batcher[Item, Outcome] = Batcher(
             predictor,
-            executor,
+            threads,
             metrics,
             classify_batch_tokens=settings.classify_batch_tokens,
             explain_batch_tokens=settings.explain_batch_tokens,
@@ -77,8 +89,7 @@ class Answers:
 
     async def explain(self, request: ExplainRequest, deadline: float) -> dict[str, Any]:
         """The body of /explain's response. deadline: event-loop time. Raises ServiceError."""
-        options = request.options
-        work = Work(explain=True, num_beams=options.num_beams, max_new_tokens=options.max_new_tokens)
+        work = explaining(request.options, self._predictor.decoding)
         return self._response(await self._rows("/explain", request.items, work, deadline))
 
     async def acquisition_score(self, request: AcquisitionRequest, deadline: float) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from service import openapi, startup
 from service.errors import InternalError, ServiceError
 from service.http import CURRENT, App, Gateway, Service
+from service.lanes import LANES
 from service.logs import configure_logging
 from service.metrics import CONTENT_TYPE, Metrics
 from service.model.errors import XalError
@@ -34,7 +35,7 @@ from service.settings import Settings, SettingsError, read_settings
 
 logger = logging.getLogger("xal.app")
 
-if TYPE_CHECKING:  # torch is imported by the worker's model thread, never by this module
+if TYPE_CHECKING:  # torch is imported by the worker's model threads, never by this module
     from service.answers import Answers
     from service.model.predictor import Predictor
 
@@ -79,7 +80,7 @@ class XalService:
         configure_logging()
         self.settings: Settings = read_settings()
         self.metrics = Metrics()
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+        self._threads = {lane: ThreadPoolExecutor(max_workers=1, thread_name_prefix=lane) for lane in LANES}
         self._answers: Answers | None = None
         self._loading: asyncio.Task[None] | None = None
 
@@ -104,7 +105,8 @@ class XalService:
             self._loading.cancel()
         if self._answers is not None:
             await self._answers.close()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for thread in self._threads.values():
+            thread.shutdown(wait=False, cancel_futures=True)
         self.metrics.close()
 
     @property
@@ -148,10 +150,10 @@ class XalService:
     async def _load(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            predictor = await loop.run_in_executor(self._executor, _load_predictor, self.settings)
+            predictor = await loop.run_in_executor(self._threads["explain"], _load_predictor, self.settings)
             from service.answers import Answers
 
-            self._answers = Answers(predictor, self.settings, self.metrics, self._executor)
+            self._answers = Answers(predictor, self.settings, self.metrics, self._threads)
             logger.info("model loaded", extra={"fields": {"model_version": predictor.model_version}})
         except XalError as error:
             startup.fail(str(error))

@@ -30,9 +30,14 @@ class Metrics:
         self._queue = Gauge(
             "xal_queue_items", "Items waiting for the model", ["lane"], registry=r, multiprocess_mode="livesum"
         )
-        self._batch_items = Histogram("xal_batch_items", "Items in one batch", ["lane"], registry=r, buckets=ITEMS)
-        self._batch_tokens = Histogram("xal_batch_tokens", "Tokens in one batch", ["lane"], registry=r, buckets=TOKENS)
-        self._model = Histogram("xal_model_seconds", "Model time of one batch", ["lane"], registry=r, buckets=SECONDS)
+        # Of labels a run of the model is a batch; of explanations a slice, which many texts have a part in.
+        self._batch_items = Histogram("xal_batch_items", "Items in one run", ["lane"], registry=r, buckets=ITEMS)
+        self._batch_tokens = Histogram(
+            "xal_batch_tokens", "Input tokens in one run", ["lane"], registry=r, buckets=TOKENS
+        )
+        self._model = Histogram(
+            "xal_model_seconds", "Time of one run of the model", ["lane"], registry=r, buckets=SECONDS
+        )
         self._info = Gauge(
             "xal_model_info",
             "1 for the model that is served",

@@ -45,7 +45,12 @@ class Settings(BaseSettings):
     classify_batch_tokens: int = Field(
         default=4096, ge=1, le=2**20, description="estimated tokens in one classify batch"
     )
-    explain_batch_tokens: int = Field(default=1024, ge=1, le=2**20, description="estimated tokens in one explain batch")
+    explain_batch_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**20,
+        description="tokens of the texts that are explained at once, their beams counted; none: by device",
+    )
 
     @field_validator("api_keys", mode="before")
     @classmethod

@@ -26,7 +26,11 @@ WINDOW = 256  # texts read ahead for their explanations: enough to sort by lengt
 
 
 class Predictor:
-    """A model that answers. Not thread-safe: one caller at a time (``estimated_tokens`` may be called at any time)."""
+    """A model that answers.
+
+    Not thread-safe, but an ``explainer`` may be at work in one thread while another asks for labels, and
+    ``estimated_tokens`` may be called at any time.
+    """
 
     def __init__(self, model: Checkpoint, device: torch.device) -> None:
         self.network = model.network.to(device)
@@ -108,14 +112,17 @@ class Predictor:
                 yield done.pop(yielded)
                 yielded += 1
 
-    def explainer(self, *, num_beams: int | None = None, max_new_tokens: int | None = None) -> Explainer:
-        """What explains texts as they come. num_beams, max_new_tokens: see ``explanations``."""
+    def explainer(
+        self, *, num_beams: int | None = None, max_new_tokens: int | None = None, budget: int | None = None
+    ) -> Explainer:
+        """What explains texts as they come. num_beams, max_new_tokens: see ``explanations``. budget: tokens whose keys
+        and values are held at once; None for what suits the device."""
         wanted = self.decoding.max_new_tokens if max_new_tokens is None else max_new_tokens
         decoding = Decoding(
             num_beams=self.decoding.num_beams if num_beams is None else num_beams,
             max_new_tokens=min(wanted, self.network.decoder_positions or wanted),
         )
-        return Explainer(self.network, self.encoder, decoding)
+        return Explainer(self.network, self.encoder, decoding, budget)
 
     def _classify(self, batch: list[Query]) -> list[Outcome]:
         """Outcomes of one batch. Where the model fails on it (memory, a fault), its halves are tried by themselves."""

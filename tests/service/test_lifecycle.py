@@ -71,7 +71,7 @@ def test_a_service_says_503_while_it_loads_and_finishes_what_it_began_when_told_
         with ThreadPoolExecutor(max_workers=1) as pool:
             answer = pool.submit(httpx.post, f"{service.url}/explain", json=slow, timeout=60)
             while 'xal_batch_items_count{lane="explain"}' not in client.get("/metrics").text:
-                time.sleep(0.01)  # until the first of its 8 batches is done
+                time.sleep(0.01)  # until the first of its 8 texts is at work
             assert not answer.done()
             assert service.stop() == 0
             assert len(answer.result().json()["results"]) == 8

@@ -16,6 +16,7 @@ def test_a_model_directory_is_all_that_must_be_set(tmp_path: Path) -> None:
     settings = read_settings()
     assert settings.model_dir == tmp_path
     assert (settings.max_items, settings.max_body_bytes, settings.api_keys) == (1000, 4_194_304, ())
+    assert settings.explain_batch_tokens is None  # the engine's own
 
 
 def test_api_keys_are_separated_by_commas_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +58,7 @@ def test_every_setting_is_in_the_operations_guide_with_its_default() -> None:
     cells = [[cell.strip(" `") for cell in line.split("|")] for line in lines]
     rows = {name: default for _, name, default, *_ in cells}
     expected = {
-        f"XAL_{name.upper()}": "" if field.is_required() or field.default == () else str(field.default)
+        f"XAL_{name.upper()}": "" if field.is_required() or field.default in ((), None) else str(field.default)
         for name, field in Settings.model_fields.items()
     }
     assert rows == expected
