@@ -5,6 +5,7 @@ The decoder attends to the encoder's states; these are the memory.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -17,7 +18,18 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from service.model.attention import attended, tree_attention
 from service.model.encoding import TextEncoder, TokenBatch
-from service.model.network import Conditioning, Memory, Network, Pooling, check_length, pool, positions, width
+from service.model.errors import InputError
+from service.model.network import (
+    Conditioning,
+    Memory,
+    Network,
+    Pooling,
+    check_length,
+    counts_from_padding,
+    pool,
+    positions,
+    width,
+)
 from service.model.scoring import token_log_probs
 from service.model.tree import Opening, Source, Tree
 
@@ -106,21 +118,38 @@ class EncoderDecoder(Network):
 
 
 @contextmanager
-def tree_positions(decoder: nn.Module, tree: Tree) -> Iterator[dict[str, Tensor]]:
+def tree_positions(decoder: Any, tree: Tree) -> Iterator[dict[str, Tensor]]:
     """Inside, the decoder has the positions of a tree, where a beam's tokens do not stand one behind the other; yields
-    what the backbone's call takes of them by name."""
+    what the backbone's call takes of them by name. ``takes_positions`` says for which decoders this works."""
     with ExitStack() as stack:
-        arguments = {"decoder_position_ids": tree.positions}
-        for module in decoder.modules():
-            if getattr(module, "has_relative_attention_bias", False):  # T5: by distance
-                stack.enter_context(_replaced(module, "compute_bias", _bias_at(module, tree)))
-                arguments = {}
-        embeddings = getattr(decoder, "embed_positions", None)
-        if isinstance(embeddings, nn.Embedding):  # BART: counted from the cache's length
-            places = tree.positions + getattr(embeddings, "offset", 0)
-            stack.enter_context(_replaced(embeddings, "forward", F.embedding(places, embeddings.weight)))
-            arguments = {}
-        yield arguments
+        relative, table = _position_parts(decoder)
+        for module in relative:
+            stack.enter_context(_replaced(module, "compute_bias", _bias_at(module, tree)))
+        if table is not None:
+            embeddings, weight, offset = table
+            stack.enter_context(_replaced(embeddings, "forward", F.embedding(tree.positions + offset, weight)))
+        yield {} if relative or table else {"decoder_position_ids": tree.positions + _first_position(decoder)}
+
+
+def takes_positions(decoder: Any) -> bool:
+    """Whether a decoder can be told the positions of the tokens that it reads."""
+    return any(_position_parts(decoder)) or "position_ids" in inspect.signature(decoder.forward).parameters
+
+
+def _position_parts(decoder: Any) -> tuple[list[nn.Module], tuple[nn.Module, Tensor, int] | None]:
+    """T5's modules that know positions by distance, and BART's table of them with the row of the first."""
+    relative = [module for module in decoder.modules() if getattr(module, "has_relative_attention_bias", False)]
+    embeddings: Any = getattr(decoder, "embed_positions", None)
+    if isinstance(embeddings, nn.Embedding):
+        return relative, (embeddings, embeddings.weight, getattr(embeddings, "offset", 0))
+    if isinstance(getattr(embeddings, "weights", None), Tensor):  # M2M100, counting as RoBERTa does
+        return relative, (embeddings, embeddings.weights, embeddings.padding_idx + 1)
+    return relative, None
+
+
+def _first_position(decoder: Any) -> int:
+    """The number of the first position: RoBERTa and its kin count from one past the padding's id."""
+    return int(decoder.config.pad_token_id + 1 if counts_from_padding(decoder.config) else 0)
 
 
 @contextmanager
@@ -152,6 +181,11 @@ def encoder_decoder(
     if conditioning == "label":
         cues = [(start, *encoder.decoder_tokens(f"{words}:")) for words in task.labels.values()]
     network = EncoderDecoder(backbone, len(task.labels), pooling, cues, encoder.eos_id, encoder.pad_id)
+    if not takes_positions(network.decoder):
+        raise InputError(
+            f"a decoder of type {backbone.config.model_type} cannot be told the positions of its tokens, which "
+            "the search needs; use another model, of the T5, BART, M2M100 or T5Gemma kind, for instance"
+        )
     check_length(
         "max_input_tokens", task.max_input_tokens, positions(getattr(backbone.config, "encoder", backbone.config))
     )

@@ -208,8 +208,13 @@ def positions(config: Any) -> int | None:
     # T5's relative positions have no end: its configurations name none (n_positions is a training length).
     if family in {"t5", "mt5", "umt5", "longt5"} or not isinstance(count, int):
         return None
-    # RoBERTa and its kin count from one past the padding's id.
-    return count - config.pad_token_id - 1 if "roberta" in family or family == "camembert" else count
+    return count - config.pad_token_id - 1 if counts_from_padding(config) else count
+
+
+def counts_from_padding(config: Any) -> bool:
+    """Whether positions begin one past the padding's id, as RoBERTa's and its kin's do."""
+    family = getattr(config, "model_type", "")
+    return "roberta" in family or family == "camembert"
 
 
 def check_length(name: str, wanted: int, available: int | None) -> None:
