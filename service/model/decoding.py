@@ -24,6 +24,8 @@ from service.model.tree import Opening, Tree, resized
 
 SCORED_TOKENS = 1024  # scored at once, cues included: most have a row of logits over the whole vocabulary
 PATIENCE = 4  # steps between two looks at what a GPU has found
+CACHED_ROWS = 8  # of logits
+BLOCK = 128  # tokens of the vocabulary, of which the highest logit is found first
 NEVER = -1.0e9  # a score that no hypothesis has
 
 
@@ -181,13 +183,40 @@ def _continuations(logits: Tensor, scores: Tensor, size: int) -> tuple[Tensor, T
     """The best continuations of each text's beams by one token: their summed log-probabilities, best first, the beams
     that they go on from, and the tokens. (n, beams, vocab), (n, beams) -> (n, size) each; NEVER where there are fewer.
     """
-    logits = logits.float()
-    of_beam, tokens = logits.topk(min(size, logits.shape[-1]), dim=-1)  # (n, beams, k)
-    total = scores.unsqueeze(-1) + of_beam - logits.logsumexp(dim=-1, keepdim=True)
+    beams = logits.shape[1]
+    log_probs, tokens = (found.unflatten(0, (-1, beams)) for found in likeliest(logits.flatten(0, 1), size))
+    total = scores.unsqueeze(-1) + log_probs  # (n, beams, k)
     if (missing := size - total[0].numel()) > 0:
         total, tokens = F.pad(total.flatten(1), (0, missing), value=NEVER), F.pad(tokens.flatten(1), (0, missing))
     best, index = total.flatten(1).topk(size, dim=1)
-    return best, (index // of_beam.shape[-1]).clamp(max=logits.shape[1] - 1), tokens.flatten(1).gather(1, index)
+    return best, (index // log_probs.shape[-1]).clamp(max=beams - 1), tokens.flatten(1).gather(1, index)
+
+
+def likeliest(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k likeliest tokens of each row, or all, and their log-probabilities. (rows, vocab) -> (rows, k) each, the
+    latter, float32, first."""
+    k = min(k, logits.shape[-1])
+    # A vocabulary's worth of float32 is larger than a CPU's caches: some rows at a time.
+    parts = logits.split(CACHED_ROWS if logits.device.type == "cpu" else len(logits))
+    found = [(*highest(part, k), part.logsumexp(dim=-1, keepdim=True)) for part in (part.float() for part in parts)]
+    values, tokens, totals = (torch.cat(column) for column in zip(*found, strict=True))
+    return values - totals, tokens
+
+
+def highest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k highest of the last dimension and their places, as ``topk`` finds them, on a CPU three times as fast: they
+    are in the k blocks with the highest maxima."""
+    count, rest = divmod(values.shape[-1], BLOCK)
+    if values.device.type != "cpu" or count < 4 * k:
+        return values.topk(k, dim=-1)
+    blocks = values[..., : count * BLOCK].unflatten(-1, (count, BLOCK))
+    chosen = blocks.amax(dim=-1).topk(k, dim=-1).indices.unsqueeze(-1)  # (..., k, 1)
+    places = (chosen * BLOCK + torch.arange(BLOCK)).flatten(-2)
+    if rest:
+        last = torch.arange(count * BLOCK, values.shape[-1]).expand(*places.shape[:-1], rest)
+        places = torch.cat([places, last], dim=-1)
+    found, index = values.gather(-1, places).topk(k, dim=-1)
+    return found, places.gather(-1, index)
 
 
 def _longer(written: Tensor, parents: Tensor, tokens: Tensor, steps: Tensor) -> Tensor:

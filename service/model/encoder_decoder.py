@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from service.model.attention import attended, tree_attention
+from service.model.attention import added, tree_attention
 from service.model.encoding import TextEncoder, TokenBatch
 from service.model.errors import InputError
 from service.model.network import (
@@ -102,7 +102,7 @@ class EncoderDecoder(Network):
         assert tree.source is not None
         # The keys and values of the states are in the cache; the states themselves are asked for, but not read.
         states = torch.zeros(*tree.source.mask.shape, self.hidden_size, device=self.device, dtype=self.backbone.dtype)
-        mask = attended(self.decoder, tree.mask)
+        mask = added(self.decoder, tree.mask)
         with tree_positions(self.decoder, tree) as positions, tree_attention(self.decoder):
             logits: Tensor = self.backbone(
                 encoder_outputs=BaseModelOutput(last_hidden_state=states),

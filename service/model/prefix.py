@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from service.model.attention import attended, tree_attention
+from service.model.attention import added, tree_attention
 from service.model.encoding import TextEncoder, TokenBatch
 from service.model.errors import InputError
 from service.model.network import Branches, Conditioning, Memory, Network, positions
@@ -112,7 +112,7 @@ class PrefixNetwork(Network):
         return Opening(prefix.cache, mask, torch.cat([places(prefix.mask), numbers], dim=1), logits[:, -1])
 
     def grow(self, tree: Tree, tokens: Tensor) -> Tensor:
-        mask = attended(self.decoder, tree.mask)
+        mask = added(self.decoder, tree.mask)
         with tree_attention(self.decoder):
             logits: Tensor = self.decoder(
                 input_ids=tokens,

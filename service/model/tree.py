@@ -178,8 +178,9 @@ class _Branches(_Rows):
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         tree = self.tree
-        for kept, new in ((self.keys, key_states), (self.values, value_states)):
-            kept.scatter_(2, tree.columns[:, None, :, None].expand_as(new), new)
+        slots = torch.arange(len(self.keys), device=self.keys.device).unsqueeze(1)
+        self.keys[slots, :, tree.columns] = key_states.transpose(1, 2)  # (slots, beams, heads, head width)
+        self.values[slots, :, tree.columns] = value_states.transpose(1, 2)
         return self.keys[:, :, tree.begin : tree.end], self.values[:, :, tree.begin : tree.end]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:

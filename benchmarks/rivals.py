@@ -1,0 +1,106 @@
+"""What ours is measured against: the procedure of the authors' code, and transformers used well.
+
+The former is rebuilt from its description: all inputs padded to 128 tokens, in the order of the pool, encoded once for
+the head and once more by ``generate``, twelve at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessorList
+from transformers.modeling_outputs import BaseModelOutput
+
+from benchmarks.shapes import DECODING, Ending, Shape
+from service.model.composed import Composed
+from service.model.encoding import EncodedText, pad
+from service.model.network import Memory
+from service.model.scoring import entropy
+
+AUTHORS_LENGTH, AUTHORS_BATCH = 128, 12
+SETTINGS: dict[str, Any] = {
+    "num_beams": DECODING.num_beams,
+    "max_new_tokens": DECODING.max_new_tokens,
+    "early_stopping": True,
+    "length_penalty": 1.0,
+    "do_sample": False,
+    "return_dict_in_generate": True,
+    "output_scores": True,
+}
+
+Scores = list[tuple[float, float]]  # (p, c) of every text
+
+
+@torch.inference_mode()
+def authors_selection(shape: Shape) -> Scores:
+    """Explanation score and entropy of every text, as the authors' code finds them."""
+    network, encoder = shape.predictor.network, shape.predictor.encoder
+    scores: Scores = []
+    for first in range(0, len(shape.items), AUTHORS_BATCH):
+        rows = range(first, min(first + AUTHORS_BATCH, len(shape.items)))
+        texts = [encoder.encode_fields(shape.items[row].fields) for row in rows]
+        ids = torch.full((len(texts), AUTHORS_LENGTH), encoder.pad_id)
+        mask = torch.zeros_like(ids)
+        for row, text in enumerate(texts):
+            ids[row, : len(text.ids)], mask[row, : len(text.ids)] = torch.tensor(text.ids), 1
+        ids, mask = ids.to(network.device), mask.to(network.device)
+        states = network.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        c = _entropies(network.head(states[:, 0].float()))
+        output = network.backbone.generate(
+            input_ids=ids, attention_mask=mask, logits_processor=_ending(shape, rows, 1), **SETTINGS
+        )
+        scores += zip(output.sequences_scores.tolist(), c, strict=True)
+    return scores
+
+
+@torch.inference_mode()
+def transformers_selection(shape: Shape, batch: int) -> Scores:
+    """The same by transformers used well: sorted by length, padded to the longest of a batch, each text encoded once."""
+    network, encoder = shape.predictor.network, shape.predictor.encoder
+    texts = [encoder.encode_fields(item.fields) for item in shape.items]
+    order = sorted(range(len(texts)), key=lambda row: -len(texts[row].ids))
+    found: dict[int, tuple[float, float]] = {}
+    for first in range(0, len(order), batch):
+        rows = order[first : first + batch]
+        memory = network.encode(encoder.inputs([texts[row] for row in rows], network.device))
+        logits = network.classify(memory)
+        p = _written(shape, memory, rows, logits.argmax(dim=1))
+        found |= dict(zip(rows, zip(p, _entropies(logits), strict=True), strict=True))
+    return [found[row] for row in range(len(texts))]
+
+
+def _written(shape: Shape, memory: Memory, rows: Sequence[int], labels: Tensor) -> list[float]:
+    network = shape.predictor.network
+    if not isinstance(network, Composed):
+        output = network.backbone.generate(
+            encoder_outputs=BaseModelOutput(last_hidden_state=memory.states),
+            attention_mask=memory.mask.long(),
+            logits_processor=_ending(shape, rows, 1),
+            **SETTINGS,
+        )
+        return list(output.sequences_scores.tolist())
+    prefix, mask = network._prefix(memory)  # type: ignore[arg-type]
+    scores = torch.zeros(len(rows))
+    for label in labels.unique().tolist():  # one cue at a time: the last token must be a real one
+        own = (labels == label).nonzero().flatten()
+        cue = torch.tensor([network.cues[label]] * len(own), device=network.device)
+        output = network.decoder.generate(
+            inputs_embeds=torch.cat([prefix[own], network.decoder.get_input_embeddings()(cue)], dim=1),
+            attention_mask=torch.cat([mask[own], torch.ones_like(cue, dtype=torch.bool)], dim=1).long(),
+            logits_processor=_ending(shape, [rows[row] for row in own.tolist()], 0),
+            **SETTINGS,
+        )
+        scores[own.cpu()] = output.sequences_scores.cpu()
+    return list(scores.tolist())
+
+
+def _ending(shape: Shape, rows: Sequence[int], before: int) -> LogitsProcessorList:
+    lengths = [shape.lengths[row] for row in rows]
+    return LogitsProcessorList([Ending(lengths, DECODING.num_beams, shape.predictor.network.eos_id, before)])
+
+
+def _entropies(logits: Tensor) -> list[float]:
+    return list(entropy(torch.softmax(logits.double(), dim=-1).cpu().numpy()).tolist())
