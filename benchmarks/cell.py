@@ -21,7 +21,8 @@ from service.model import checkpoint
 from service.model.checkpoint import ModelSettings, Provenance
 from service.model.classification import Prediction
 from service.model.decoding import Decoding
-from service.model.predictor import Predictor, choose_device
+from service.model.hardware import choose_device
+from service.model.predictor import Predictor
 from service.model.scoring import Acquisition, acquisition_terms, pool_normaliser
 from training.clock import Clock
 from training.data import Example

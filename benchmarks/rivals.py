@@ -16,7 +16,6 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from benchmarks.shapes import DECODING, Ending, Shape
 from service.model.composed import Composed
-from service.model.encoding import EncodedText, pad
 from service.model.network import Memory
 from service.model.scoring import entropy
 
@@ -58,7 +57,7 @@ def authors_selection(shape: Shape) -> Scores:
 
 @torch.inference_mode()
 def transformers_selection(shape: Shape, batch: int) -> Scores:
-    """The same by transformers used well: sorted by length, padded to the longest of a batch, each text encoded once."""
+    """The same by transformers used well: sorted by length, padded to the longest of a batch, a text encoded once."""
     network, encoder = shape.predictor.network, shape.predictor.encoder
     texts = [encoder.encode_fields(item.fields) for item in shape.items]
     order = sorted(range(len(texts)), key=lambda row: -len(texts[row].ids))

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from benchmarks.datasets import DataSet
 from service.model.errors import InputError
-from service.model.predictor import choose_device
+from service.model.hardware import choose_device
 from training.adaptation import RECIPE, REPORT, Corpus, adaptation_config, adapted
 from training.backbones import Backbone, resolve
 from training.trainer import TrainerConfig

@@ -130,9 +130,7 @@ def _tokenizer() -> Any:
     return AutoTokenizer.from_pretrained(str(fetch("all-minilm-l6-v2", cache_directory())))
 
 
-def _shape(
-    name: str, network: Network, encoder: TextEncoder, task: Task, texts: int, device: torch.device
-) -> Shape:
+def _shape(name: str, network: Network, encoder: TextEncoder, task: Task, texts: int, device: torch.device) -> Shape:
     settings = ModelSettings(task, network.pooling, DECODING, None, True, network.conditioning)
     rows = [row for row in product_reviews(fetch("rated-sentences", cache_directory()) / SENTENCES, EXPLANATIONS)]
     pool = [row for row in rows if row["split"] == "train"][:texts]
@@ -140,7 +138,9 @@ def _shape(
     explanations = []
     for row in pool:
         others = [label for label in task.label_ids if label != row["label"]]
-        explanations.append([encoder.encode_explanation(written[row["id"]][label]) for label in (row["label"], *others)])
+        explanations.append(
+            [encoder.encode_explanation(written[row["id"]][label]) for label in (row["label"], *others)]
+        )
     return Shape(
         name,
         Predictor(Checkpoint(network.eval(), encoder, settings, {"model_version": "random"}), device),
@@ -173,7 +173,7 @@ class Ending(LogitsProcessor):
         self.lengths = torch.tensor(lengths).repeat_interleave(num_beams)
         self.eos_id, self.before = eos_id, before
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         ends = self.lengths.to(scores.device) <= input_ids.shape[1] - self.before + 1
         return ending(scores, ends.unsqueeze(1), self.eos_id)
 

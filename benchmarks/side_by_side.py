@@ -1,4 +1,4 @@
-"""Measurements of ours and another side by side: in one process, taking turns, several times; medians and their ratio."""
+"""Ours and another side by side: in one process, taking turns, several times; medians and their ratio."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ RESULTS = Path("build") / "bench.json"
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ours against another. name: fixed, see docs/performance.md. ours, other: in ``unit``. ratio: how many times better
-    ours is. device: what it ran on. model: the shape that it ran with."""
+    """Ours against another. name: see docs/performance.md. ours, other: in ``unit``. ratio: how many times better ours
+    is. device: what it ran on. model: the shape that it ran with."""
 
     name: str
     ours: float

@@ -23,7 +23,8 @@ from service.model import checkpoint
 from service.model.checkpoint import ModelSettings, Provenance
 from service.model.decoding import Decoding
 from service.model.errors import CheckpointError, InputError
-from service.model.predictor import Predictor, choose_device
+from service.model.hardware import choose_device
+from service.model.predictor import Predictor
 from service.model.task import Task
 from training.clock import Clock
 from training.config import RunConfig

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from service.model.errors import InputError
 from service.model.families import load_network
-from service.model.predictor import choose_device
+from service.model.hardware import choose_device
 from service.model.scoring import LAMBDA
 from service.model.task import Task
 from training import backbones

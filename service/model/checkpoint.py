@@ -159,6 +159,11 @@ def load(directory: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoin
     return Checkpoint(network.eval(), encoder, settings, manifest)
 
 
+def weights_size(directory: str | Path) -> int:
+    """Bytes of a directory's weights; 0 where there are none, which ``load`` says."""
+    return sum(file.stat().st_size for file in Path(directory).glob("*.safetensors"))
+
+
 def read_settings(directory: Path) -> ModelSettings:
     """What a verified model directory's xal.json says; raises CheckpointError where it makes no sense."""
     try:

@@ -15,8 +15,9 @@ from service.model.checkpoint import Checkpoint
 from service.model.classification import Item, Outcome, Query, classify, model_failure
 from service.model.decoding import Decoding
 from service.model.encoding import batches_by_length
-from service.model.errors import InputError, ItemError
+from service.model.errors import ItemError
 from service.model.explainer import Explainer
+from service.model.hardware import choose_device, choose_dtype
 from service.model.scoring import Normaliser
 
 logger = logging.getLogger(__name__)
@@ -48,12 +49,12 @@ class Predictor:
     def load(cls, directory: str | Path, *, device: str = "auto", dtype: str = "auto") -> Predictor:
         """Load a verified model directory.
 
-        device: auto (a GPU if there is one), cpu, cuda, cuda:N, mps. dtype: auto (bfloat16 on a GPU that computes in
-        it, else float32), float32, bfloat16, float16; the head and all scores are float32 in any case. Raises
-        CheckpointError for a bad directory and InputError for a device or dtype that is not there.
+        device: auto (a GPU if there is one), cpu, cuda, cuda:N, mps. dtype: auto (see ``choose_dtype``), float32,
+        bfloat16, float16; the head and all scores are float32 in any case. Raises CheckpointError for a bad directory
+        and InputError for a device or dtype that is not there.
         """
         place = choose_device(device)
-        return cls(checkpoint.load(directory, dtype=choose_dtype(dtype, place)), place)
+        return cls(checkpoint.load(directory, choose_dtype(dtype, place, checkpoint.weights_size(directory))), place)
 
     def estimated_tokens(self, item: Item) -> int:
         """A cheap guess by characters of the encoder tokens an item takes; at most max_input_tokens.
@@ -137,32 +138,3 @@ class Predictor:
             torch.cuda.empty_cache()
         middle = len(batch) // 2
         return self._classify(batch[:middle]) + self._classify(batch[middle:])
-
-
-def choose_device(name: str) -> torch.device:
-    """The torch device for auto, cpu, cuda, cuda:N or mps; raises InputError where it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"device {name!r}: expected auto, cpu, cuda, cuda:N or mps") from None
-    available = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not available.get(device.type, False):
-        raise InputError(f"device {name!r} is not available here; use auto or cpu")
-    return device
-
-
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The torch dtype for auto, float32, bfloat16 or float16 on a device; raises InputError for any other name."""
-    if name == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float32
-    choices = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name not in choices:
-        raise InputError(f"dtype {name!r}: expected auto, {', '.join(choices)}")
-    return choices[name]

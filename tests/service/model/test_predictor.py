@@ -22,7 +22,7 @@ from service.model.decoding import Decoding, beam_search
 from service.model.encoding import TokenBatch
 from service.model.errors import InputError, ItemError
 from service.model.network import Memory
-from service.model.predictor import Predictor, choose_device, choose_dtype
+from service.model.predictor import Predictor
 from service.model.scoring import Normaliser
 from tests import tiny
 from tests.service.model import plain
@@ -472,36 +472,6 @@ def test_estimated_tokens_may_be_asked_for_while_the_model_answers(predictor_of:
     assert len(estimates) == 1
     for left, right in zip(found, expected, strict=True):
         assert_same(left, right, tolerance=0)
-
-
-# --------------------------------------------------------------------------------------------------- device and dtype
-
-
-@pytest.mark.parametrize("name", ["", "gpu", "cuda:x", "cpu:", "tpu0"])
-def test_a_device_that_is_none_is_said_with_the_choices(name: str) -> None:
-    with pytest.raises(InputError, match="expected auto, cpu, cuda, cuda:N or mps"):
-        choose_device(name)
-
-
-@pytest.mark.parametrize("name", ["meta", "xla", "cuda:99", "hpu"])
-def test_a_device_that_is_not_here_is_said(name: str) -> None:
-    with pytest.raises(InputError, match="is not available here; use auto or cpu"):
-        choose_device(name)
-
-
-def test_the_cpu_is_always_there_and_auto_is_a_gpu_if_there_is_one() -> None:
-    assert choose_device("cpu") == torch.device("cpu")
-    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def test_a_dtype_is_one_of_three_or_auto() -> None:
-    cpu = torch.device("cpu")
-    assert choose_dtype("auto", cpu) == torch.float32
-    assert choose_dtype("bfloat16", cpu) == torch.bfloat16
-    assert choose_dtype("float16", cpu) == torch.float16
-    for name in ("int8", "float64", "", "Float32"):
-        with pytest.raises(InputError, match="expected auto, float32, bfloat16, float16"):
-            choose_dtype(name, cpu)
 
 
 def test_a_wrong_device_is_said_before_the_directory_is_read(tmp_path: Path) -> None:

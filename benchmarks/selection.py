@@ -1,0 +1,1 @@
+"""Selection side by side: explanation score and entropy of every text of a pool."""
