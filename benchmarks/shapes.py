@@ -27,7 +27,7 @@ from transformers import (
 from service.model.checkpoint import Checkpoint, ModelSettings
 from service.model.classification import Item
 from service.model.composed import ComposedModel, composed
-from service.model.decoding import Decoding, Search
+from service.model.decoding import NEVER, Decoding, Search
 from service.model.encoder_decoder import encoder_decoder
 from service.model.encoding import TextEncoder
 from service.model.network import Network
@@ -132,7 +132,7 @@ def _tokenizer() -> Any:
 
 def _shape(name: str, network: Network, encoder: TextEncoder, task: Task, texts: int, device: torch.device) -> Shape:
     settings = ModelSettings(task, network.pooling, DECODING, None, True, network.conditioning)
-    rows = [row for row in product_reviews(fetch("rated-sentences", cache_directory()) / SENTENCES, EXPLANATIONS)]
+    rows = product_reviews(fetch("rated-sentences", cache_directory()) / SENTENCES, EXPLANATIONS)
     pool = [row for row in rows if row["split"] == "train"][:texts]
     written = _written(EXPLANATIONS)
     explanations = []
@@ -162,7 +162,7 @@ class EndingSearch(Search):
 
     def _choose(self, rows: Tensor, logits: Tensor, scores: Tensor) -> Tensor:
         wanted = torch.tensor([self.lengths[self.texts[row] or 0] for row in rows.tolist()], device=logits.device)
-        ends = (self.steps[rows] + 1 >= wanted)[:, None, None]
+        ends = (self.steps[rows] + 1 >= wanted).unsqueeze(1).expand(-1, logits.shape[1])
         return super()._choose(rows, ending(logits, ends, self.network.eos_id), scores)
 
 
@@ -175,10 +175,12 @@ class Ending(LogitsProcessor):
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         ends = self.lengths.to(scores.device) <= input_ids.shape[1] - self.before + 1
-        return ending(scores, ends.unsqueeze(1), self.eos_id)
+        return ending(scores, ends, self.eos_id)
 
 
 def ending(logits: Tensor, ends: Tensor, eos_id: int) -> Tensor:
-    """Logits of which the end is certain where it is due and impossible elsewhere. ends: broadcasts over the tokens."""
-    is_end = torch.arange(logits.shape[-1], device=logits.device) == eos_id
-    return logits.masked_fill(ends != is_end, -1.0e4)
+    """Logits of which the end is certain where it is due and impossible elsewhere. (..., vocab); ends: (...) bool."""
+    logits[..., eos_id] = NEVER
+    logits[ends] = NEVER
+    logits[..., eos_id] = logits[..., eos_id].masked_fill(ends, 0.0)
+    return logits

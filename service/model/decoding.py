@@ -196,27 +196,35 @@ def likeliest(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k likeliest tokens of each row, or all, and their log-probabilities. (rows, vocab) -> (rows, k) each, the
     latter, float32, first."""
     k = min(k, logits.shape[-1])
+    if logits.device.type != "cpu":
+        values, tokens = logits.float().topk(k, dim=-1)
+        return values - logits.float().logsumexp(dim=-1, keepdim=True), tokens
     # A vocabulary's worth of float32 is larger than a CPU's caches: some rows at a time.
-    parts = logits.split(CACHED_ROWS if logits.device.type == "cpu" else len(logits))
-    found = [(*highest(part, k), part.logsumexp(dim=-1, keepdim=True)) for part in (part.float() for part in parts)]
-    values, tokens, totals = (torch.cat(column) for column in zip(*found, strict=True))
-    return values - totals, tokens
+    parts = [_likeliest_of_few(part.float(), k) for part in logits.split(CACHED_ROWS)]
+    log_probs, tokens = (torch.cat(column) for column in zip(*parts, strict=True))
+    return log_probs, tokens
+
+
+def _likeliest_of_few(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    values, tokens = highest(logits, k)
+    scaled = (logits - values[:, :1]).exp_()  # no overflow: the highest is 1
+    return values - values[:, :1] - scaled.sum(dim=-1, keepdim=True).log(), tokens
 
 
 def highest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k highest of the last dimension and their places, as ``topk`` finds them, on a CPU three times as fast: they
-    are in the k blocks with the highest maxima."""
+    """The k highest of each row and their places, as ``topk`` finds them but on a CPU three times as fast: they are in
+    the k blocks with the highest maxima. (rows, vocab) -> (rows, k) each."""
     count, rest = divmod(values.shape[-1], BLOCK)
-    if values.device.type != "cpu" or count < 4 * k:
+    if count < 4 * k:
         return values.topk(k, dim=-1)
-    blocks = values[..., : count * BLOCK].unflatten(-1, (count, BLOCK))
-    chosen = blocks.amax(dim=-1).topk(k, dim=-1).indices.unsqueeze(-1)  # (..., k, 1)
-    places = (chosen * BLOCK + torch.arange(BLOCK)).flatten(-2)
+    blocks = values[:, : count * BLOCK].unflatten(1, (count, BLOCK))
+    chosen = blocks.amax(dim=-1).topk(k, dim=-1).indices.unsqueeze(-1)  # (rows, k, 1)
+    places = (chosen * BLOCK + torch.arange(BLOCK)).flatten(1)
     if rest:
-        last = torch.arange(count * BLOCK, values.shape[-1]).expand(*places.shape[:-1], rest)
-        places = torch.cat([places, last], dim=-1)
-    found, index = values.gather(-1, places).topk(k, dim=-1)
-    return found, places.gather(-1, index)
+        last = torch.arange(count * BLOCK, values.shape[-1]).expand(len(values), rest)
+        places = torch.cat([places, last], dim=1)
+    found, index = values.gather(1, places).topk(k, dim=-1)
+    return found, places.gather(1, index)
 
 
 def _longer(written: Tensor, parents: Tensor, tokens: Tensor, steps: Tensor) -> Tensor:

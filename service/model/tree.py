@@ -7,6 +7,7 @@ another, whatever the other rows are doing.
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +60,7 @@ class Tree(Cache):
         self.beams = beams
         self.prefix = beams * length  # the column where what was read begins
         self.begin = self.end = self.prefix  # of the columns in use
+        self.used = self.prefix  # from this column on they have been in use, and hold numbers
         self.visible = torch.zeros(0, beams, self.prefix, dtype=torch.bool, device=device)
         self.numbers = torch.zeros(0, self.prefix, dtype=torch.long, device=device)
         self.columns = torch.zeros(0, beams, dtype=torch.long, device=device)
@@ -71,10 +73,10 @@ class Tree(Cache):
         """Keep some slots, and have free ones behind them. rows: (n,), those to keep. slots: at least n, in all."""
         self.visible, self.numbers = resized(self.visible, rows, slots), resized(self.numbers, rows, slots)
         for layer in self.layers:
-            layer.resize(rows, slots)
+            layer.resize(rows, slots, self.used)
         if self.source is not None:
             for layer in self.source.cache.layers:
-                layer.resize(rows, slots)
+                layer.resize(rows, slots, 0)
             self.source = Source(self.source.cache, resized(self.source.mask, rows, slots))
 
     def admit(self, rows: Tensor, opening: Opening) -> None:
@@ -100,6 +102,10 @@ class Tree(Cache):
         beams = torch.arange(self.beams, device=steps.device)
         self.columns = self.prefix - (steps.unsqueeze(1) + 1) * self.beams + beams  # (slots, beams)
         self.begin = self.prefix - (longest + 1) * self.beams
+        if self.begin < self.used:
+            for layer in self.layers:
+                layer.clear(self.begin, self.used)
+            self.used = self.begin
         self.visible.scatter_(2, self.columns.unsqueeze(2), True)
         self.numbers.scatter_(1, self.columns, numbers.unsqueeze(1).expand(-1, self.beams))
 
@@ -147,8 +153,13 @@ class _Rows(CacheLayerMixin):
     def lazy_initialization(self, *_: Any) -> None:
         raise AssertionError("its shapes are known from the beginning")
 
-    def resize(self, rows: Tensor, slots: int) -> None:
-        self.keys, self.values = resized(self.keys, rows, slots), resized(self.values, rows, slots)
+    def resize(self, rows: Tensor, slots: int, used: int) -> None:
+        """used: the column from which on there are numbers. What lies before takes no memory until it is written."""
+        self.keys, self.values = _moved(self.keys, rows, slots, used), _moved(self.values, rows, slots, used)
+
+    def clear(self, first: int, end: int) -> None:
+        """Have numbers in some columns: what is masked has no weight, but nothing times not-a-number is no zero."""
+        self.keys[:, :, first:end], self.values[:, :, first:end] = 0, 0
 
     def admit(self, rows: Tensor, read: Any, first: int, width: int) -> None:
         """Put what n texts have read into their rows, from a column on; there are ``width`` of these."""
@@ -174,10 +185,11 @@ class _Branches(_Rows):
 
     def __init__(self, like: Any, columns: int, tree: Tree) -> None:
         super().__init__(like, columns)
-        self.tree = tree
+        self._tree = weakref.ref(tree)  # or what a finished search held would stay until the next garbage collection
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        tree = self.tree
+        tree = self._tree()
+        assert tree is not None
         slots = torch.arange(len(self.keys), device=self.keys.device).unsqueeze(1)
         self.keys[slots, :, tree.columns] = key_states.transpose(1, 2)  # (slots, beams, heads, head width)
         self.values[slots, :, tree.columns] = value_states.transpose(1, 2)
@@ -187,12 +199,21 @@ class _Branches(_Rows):
         return self.get_seq_length() + query_length, 0
 
     def get_seq_length(self) -> int:
-        return self.tree.end - self.tree.begin - self.tree.beams  # before what is being written
+        tree = self._tree()
+        assert tree is not None
+        return tree.end - tree.begin - tree.beams  # before what is being written
 
 
 def resized(values: Tensor, rows: Tensor, slots: int) -> Tensor:
     """Some rows of a tensor, and zeros behind them. rows: (n,). -> (slots, ...)."""
     return _wider(values[rows], 0, slots)
+
+
+def _moved(values: Tensor, rows: Tensor, slots: int, used: int) -> Tensor:
+    moved = values.new_empty(slots, *values.shape[1:])
+    torch.index_select(values[:, :, used:], 0, rows, out=moved[: len(rows), :, used:])
+    moved[len(rows) :, :, used:] = 0
+    return moved
 
 
 def _wider(values: Tensor, dim: int, width: int) -> Tensor:
