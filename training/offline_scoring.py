@@ -6,7 +6,6 @@ the next one with the same model, input and options.
 
 from __future__ import annotations
 
-import gc
 import sys
 from array import array
 from collections import deque
@@ -178,7 +177,6 @@ class _Work:
                     if parts.rows < end:
                         raise InputError(f"{self.source} became shorter while it was scored; start again")
                     parts.finish_block()
-                    gc.collect()  # finished searches refer to themselves, and hold keys and values until they are found
             unless_finished.pop_all()
         return parts
 

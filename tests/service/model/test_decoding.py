@@ -23,7 +23,7 @@ from transformers import (
 
 from service.model import decoding
 from service.model.composed import Composed, ComposedModel
-from service.model.decoding import Decoding, beam_search, score_explanations
+from service.model.decoding import Decoding, beam_search, likeliest, score_explanations
 from service.model.encoder_decoder import EncoderDecoder
 from service.model.encoding import EncodedText, TokenBatch, pad
 from service.model.families import load_network
@@ -377,6 +377,30 @@ def test_no_explanations_have_no_scores(predictor_of: Callable[..., Predictor]) 
     predictor = predictor_of("t5")
     with torch.inference_mode():
         assert score_explanations(predictor.network, memory_of(predictor), [], []) == []
+
+
+# ------------------------------------------------------------------------------------------------- the likeliest tokens
+
+
+@pytest.mark.parametrize("vocabulary", [7, 128, 1000, 5 * 128, 40 * 128, 40 * 128 + 1, 41 * 128 - 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_likeliest_tokens_are_those_of_a_sort_of_all(vocabulary: int, dtype: torch.dtype) -> None:
+    logits = (torch.randn(19, vocabulary, generator=torch.Generator().manual_seed(vocabulary)) * 5).to(dtype)
+    log_probs, tokens = likeliest(logits, 10)
+    expected = logits.double().log_softmax(dim=-1).sort(dim=-1, descending=True)
+    k = min(10, vocabulary)
+    torch.testing.assert_close(log_probs.double(), expected.values[:, :k], atol=1e-5, rtol=0)
+    # Equal logits (bfloat16 has many) may come in any order.
+    torch.testing.assert_close(logits.gather(1, tokens), logits.gather(1, expected.indices[:, :k]))
+    assert all(len(set(row)) == k for row in tokens.tolist())
+
+
+def test_logits_hundreds_apart_neither_overflow_nor_vanish() -> None:
+    logits = torch.zeros(1, 40 * 128)
+    logits[0, 5], logits[0, 7], logits[0, 9] = 900.0, 899.0, -900.0
+    log_probs, tokens = likeliest(logits, 2)
+    assert tokens.tolist() == [[5, 7]]
+    torch.testing.assert_close(log_probs, torch.tensor([[-0.313262, -1.313262]]))  # -ln(1 + e^-1)
 
 
 @pytest.mark.parametrize("wrong", [(0, 5), (5, 0)])

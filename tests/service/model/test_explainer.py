@@ -1,0 +1,136 @@
+"""Continuous batching: whatever texts are at work together, each gets the answer that it gets alone."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from service.model.classification import Item, Outcome, Prediction
+from service.model.errors import ItemError
+from service.model.explainer import Explainer
+from service.model.predictor import Predictor
+
+TEXTS = ("no", "it works", "i love this camera , and the battery lasts all day long", "the price is fair", "so so")
+ITEMS = [Item({"text": text}, ("the reviewer is happy",) if "price" in text else ()) for text in TEXTS]
+
+
+def finished(explainer: Explainer) -> dict[int, Outcome]:
+    outcomes: dict[int, Outcome] = {}
+    while explainer.busy:
+        outcomes |= dict(explainer.advance())
+    return outcomes
+
+
+def assert_close(found: Outcome, expected: Outcome) -> None:
+    assert isinstance(found, Prediction)
+    assert isinstance(expected, Prediction)
+    assert (found.label, found.explanation) == (expected.label, expected.explanation)
+    assert found.explanation_score == pytest.approx(expected.explanation_score, abs=1e-5)
+    assert found.candidate_scores == pytest.approx(expected.candidate_scores, abs=1e-5)
+
+
+@pytest.mark.parametrize("conditioning", ["none", "label"])
+def test_texts_that_join_others_at_work_get_the_answer_that_they_get_alone(
+    family: str, conditioning: str, predictor_of: Callable[..., Predictor]
+) -> None:
+    predictor = predictor_of(family, conditioning)
+    alone = [predictor.predict([item], explain=True)[0] for item in ITEMS]
+    explainer = predictor.explainer()
+    outcomes: dict[int, Outcome] = {}
+    for number, item in enumerate(ITEMS):
+        explainer.add([(number, item)])
+        for _ in range(2):  # each joins when the one before has written two tokens
+            outcomes |= dict(explainer.advance())
+    outcomes |= finished(explainer)
+    for number, expected in enumerate(alone):
+        assert_close(outcomes[number], expected)
+
+
+def test_a_text_that_is_done_leaves_its_place_to_one_that_waits(predictor: Predictor) -> None:
+    one = predictor.explainer()
+    one.add([(0, ITEMS[0])])
+    one.advance()
+    fits = predictor.explainer(budget=one.budget // max(1, one.room) * 2)  # two or so at a time
+    fits.add(enumerate(ITEMS * 3))
+    most, order = 0, []
+    while fits.busy:
+        order += [number for number, _ in fits.advance()]
+        most = max(most, len(fits._at_work))
+    assert most < len(ITEMS)
+    assert sorted(order) == list(range(15))
+
+
+def test_no_more_tokens_are_held_than_the_budget_allows(predictor: Predictor) -> None:
+    decoding, cue = predictor.decoding, max(map(len, predictor.network.cues))
+    explainer = predictor.explainer(budget=200)
+    explainer.add(enumerate(ITEMS * 4))
+    while explainer.busy:
+        explainer.advance()
+        held = [query.length + cue + decoding.num_beams * decoding.max_new_tokens for query in explainer._texts]
+        assert len(held) <= 1 or len(held) * max(held) <= 200
+
+
+def test_room_is_what_would_be_taken_in_at_once(predictor: Predictor) -> None:
+    explainer = predictor.explainer(budget=500)
+    explainer.add([(0, ITEMS[2])])  # the longest
+    more = explainer.room
+    assert more > 0
+    explainer.add([(number, ITEMS[0]) for number in range(1, more + 2)])  # one too many
+    assert explainer.room == -1
+    explainer.advance()
+    assert len(explainer._at_work) == more + 1
+
+
+def test_items_that_cannot_be_answered_come_back_at_once_with_their_error(predictor: Predictor) -> None:
+    explainer = predictor.explainer()
+    explainer.add([(7, Item({"text": " "})), (8, ITEMS[0]), (9, Item({"other": "x"}))])
+    first = dict(explainer.advance())
+    assert {number: getattr(outcome, "code", None) for number, outcome in first.items() if number != 8} == {
+        7: "empty_text",
+        9: "missing_field",
+    }
+    assert isinstance((first | finished(explainer))[8], Prediction)
+
+
+def test_a_device_too_small_for_the_budget_answers_all_the_same(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = predictor.predict(ITEMS, explain=True)
+    grow = type(predictor.network).grow
+
+    def small(network: object, tree: object, tokens: torch.Tensor) -> torch.Tensor:
+        if len(tokens) > 2:
+            raise torch.OutOfMemoryError("no more than two texts at a time")
+        return grow(network, tree, tokens)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(predictor.network), "grow", small)
+    explainer = predictor.explainer()
+    explainer.add(enumerate(ITEMS))
+    outcomes = finished(explainer)
+    for number, outcome in enumerate(expected):
+        assert_close(outcomes[number], outcome)
+    assert "trying halves" in caplog.text
+
+
+def test_a_text_that_brings_the_search_down_fails_by_itself(
+    predictor_of: Callable[..., Predictor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = predictor_of("t5")
+    expected = predictor.predict(ITEMS, explain=True)
+    encode = predictor.encoder.inputs
+    guilty = predictor.encoder.encode_fields(ITEMS[3].fields)
+
+    def refusing(texts: list[object], device: object) -> object:
+        if guilty in texts:
+            raise RuntimeError("device-side assert")
+        return encode(texts, device)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(predictor.encoder, "inputs", refusing)
+    explainer = predictor.explainer()
+    explainer.add(enumerate(ITEMS))
+    outcomes = finished(explainer)
+    failed = outcomes.pop(3)
+    assert isinstance(failed, ItemError)
+    assert failed.code == "model_failure"
+    for number, outcome in outcomes.items():
+        assert_close(outcome, expected[number])
