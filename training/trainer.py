@@ -19,6 +19,7 @@ from service.model import checkpoint
 from service.model.encoding import EncodedText, TextEncoder
 from service.model.errors import InputError, XalError
 from service.model.families import load_network
+from service.model.hardware import multiplies_bfloat16
 from service.model.network import Conditioning, Network, Pooling
 from service.model.scoring import explanation_score
 from service.model.task import Task
@@ -135,8 +136,9 @@ def accumulate_gradients(
 ) -> float:
     """Add the batch's gradient up over micro-batches, as if it had been run at once; returns the batch's loss."""
     total = 0.0
+    by_length = sorted(batch, key=lambda text: len(text.text.ids))  # similar ones together need little padding
     for first in range(0, len(batch), config.micro_batch_size):
-        part = batch[first : first + config.micro_batch_size]
+        part = by_length[first : first + config.micro_batch_size]
         with precision(network.device, config.precision):
             loss = batch_loss(network, encoder, part, config) * (len(part) / len(batch))
         loss.backward()
@@ -228,11 +230,8 @@ def _tokens(
 def precision(device: torch.device, wanted: Precision) -> torch.autocast | nullcontext[None]:
     """What the forward pass computes in; the weights, the head and the losses stay float32.
 
-    ``auto`` is bfloat16 where the hardware multiplies matrices in it: newer GPUs, and CPUs with AMX, for which torch
-    has no public question. Elsewhere bfloat16 is the slower one.
+    ``auto`` is bfloat16 where the hardware multiplies matrices in it; elsewhere it is the slower one.
     """
-    native = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
-    native |= device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    if wanted == "bfloat16" or (wanted == "auto" and native):
+    if wanted == "bfloat16" or (wanted == "auto" and multiplies_bfloat16(device)):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()

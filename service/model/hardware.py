@@ -31,20 +31,20 @@ def choose_device(name: str) -> torch.device:
 def choose_dtype(name: str, device: torch.device, size: int) -> torch.dtype:
     """The torch dtype for auto, float32, bfloat16 or float16 on a device, for weights of so many bytes.
 
-    auto: bfloat16 on a GPU that computes in it, and on a CPU that has units for it where the weights are large; else
-    float32. Raises InputError for any other name.
+    auto: bfloat16 where the hardware multiplies matrices in it, on a CPU for large weights only; else float32. Raises
+    InputError for any other name.
     """
     if name != "auto":
         if name not in DTYPES:
             raise InputError(f"dtype {name!r}: expected auto, {', '.join(DTYPES)}")
         return DTYPES[name]
+    small = device.type == "cpu" and size < LARGE
+    return torch.bfloat16 if multiplies_bfloat16(device) and not small else torch.float32
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies matrices of bfloat16, several times as fast as those of float32: newer GPUs, and
+    CPUs with AMX, for which torch has no public question."""
     if device.type == "cuda":
-        faster = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        faster = device.type == "cpu" and size >= LARGE and _has_matrix_units()
-    return torch.bfloat16 if faster else torch.float32
-
-
-def _has_matrix_units() -> bool:
-    """Whether the CPU multiplies matrices of bfloat16 in hardware (AMX): several times as fast as those of float32."""
-    return bool(torch.cpu._is_amx_tile_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())

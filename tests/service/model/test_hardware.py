@@ -5,7 +5,7 @@ import torch
 
 from service.model import hardware
 from service.model.errors import InputError
-from service.model.hardware import LARGE, choose_device, choose_dtype
+from service.model.hardware import LARGE, choose_device, choose_dtype, multiplies_bfloat16
 
 
 @pytest.mark.parametrize("name", ["", "gpu", "cuda:x", "cpu:", "tpu0"])
@@ -39,10 +39,11 @@ def test_a_dtype_is_one_of_three_or_auto() -> None:
 def test_a_cpu_with_matrix_units_gets_bfloat16_for_large_models(
     there: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hardware, "_has_matrix_units", lambda: there)
+    monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda _: there)
     assert choose_dtype("auto", torch.device("cpu"), LARGE) == expected
     assert choose_dtype("auto", torch.device("cpu"), LARGE - 1) == torch.float32
 
 
-def test_matrix_units_are_there_or_not() -> None:
-    assert hardware._has_matrix_units() in (True, False)
+def test_hardware_multiplies_bfloat16_or_not() -> None:
+    assert multiplies_bfloat16(torch.device("cpu")) in (True, False)
+    assert not multiplies_bfloat16(torch.device("mps"))
