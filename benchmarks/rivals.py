@@ -6,7 +6,11 @@ the head and once more by ``generate``, twelve at a time.
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +19,7 @@ from transformers import LogitsProcessorList
 from transformers.modeling_outputs import BaseModelOutput
 
 from benchmarks.shapes import DECODING, Ending, Shape
+from benchmarks.side_by_side import quickest
 from service.model.composed import Composed
 from service.model.network import Memory
 from service.model.scoring import entropy
@@ -69,6 +74,65 @@ def transformers_selection(shape: Shape, batch: int) -> Scores:
         p = _written(shape, memory, rows, logits.argmax(dim=1))
         found |= dict(zip(rows, zip(p, _entropies(logits), strict=True), strict=True))
     return [found[row] for row in range(len(texts))]
+
+
+class TranslatorSelection:
+    """The same by CTranslate2, in the quickest number format that it has here; the head is ours.
+
+    It cannot force the end of each text's explanation by itself: texts of about the same length share a call.
+    """
+
+    @classmethod
+    def of(cls, shape: Shape) -> TranslatorSelection | None:
+        """None where CTranslate2 is not installed."""
+        try:
+            import ctranslate2  # noqa: F401
+        except ImportError:
+            return None
+        return cls(shape)
+
+    def __init__(self, shape: Shape) -> None:
+        from ctranslate2 import Translator, get_supported_compute_types
+        from ctranslate2.converters import TransformersConverter
+
+        self.shape, device = shape, shape.predictor.device.type
+        tokenizer, encoder = shape.predictor.encoder.tokenizer, shape.predictor.encoder
+        with tempfile.TemporaryDirectory() as directory:
+            shape.predictor.network.backbone.save_pretrained(directory)
+            tokenizer.save_pretrained(directory)
+            converted = Path(TransformersConverter(directory).convert(str(Path(directory) / "converted")))
+            settings = json.loads((converted / "config.json").read_text())
+            # What the borrowed tokenizer does not name by T5's names.
+            settings |= {"eos_token": tokenizer.sep_token, "bos_token": tokenizer.cls_token, "layer_norm_epsilon": 1e-6}
+            (converted / "config.json").write_text(json.dumps(settings))
+            usable = sorted(get_supported_compute_types(device))
+            translators = {
+                kind: Translator(
+                    str(converted), device=device, compute_type=kind, intra_threads=torch.get_num_threads()
+                )
+                for kind in usable
+            }
+        texts = [encoder.encode_fields(item.fields).ids for item in shape.items]
+        self.groups: dict[int, list[list[str]]] = {}
+        for ids, length in zip(texts, shape.lengths, strict=True):
+            self.groups.setdefault(round(length / 4) * 4, []).append(tokenizer.convert_ids_to_tokens(ids))
+        best = quickest({kind: partial(self._translate, translator) for kind, translator in translators.items()})
+        self.translator = translators[best]
+
+    def __call__(self) -> None:
+        self.shape.predictor.predict(self.shape.items)
+        self._translate(self.translator)
+
+    def _translate(self, translator: Any) -> None:
+        for length, texts in self.groups.items():
+            translator.translate_batch(
+                texts,
+                beam_size=DECODING.num_beams,
+                min_decoding_length=length - 1,
+                max_decoding_length=length - 1,
+                return_scores=True,
+                max_batch_size=32,
+            )
 
 
 def _written(shape: Shape, memory: Memory, rows: Sequence[int], labels: Tensor) -> list[float]:

@@ -6,8 +6,12 @@ length that the teacher's explanation of that text has: for every contestant ali
 
 from __future__ import annotations
 
+import copy
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from service.model import explainer
 from service.model.checkpoint import Checkpoint, ModelSettings
 from service.model.classification import Item
 from service.model.composed import ComposedModel, composed
@@ -55,6 +60,17 @@ class Shape:
     def lengths(self) -> list[int]:
         """How long each text's explanation is, in tokens, its end included."""
         return [min(len(own[0]), DECODING.max_new_tokens) for own in self.explanations]
+
+    @property
+    def is_t5(self) -> bool:
+        return isinstance(self.predictor.network.backbone, T5ForConditionalGeneration)
+
+    def copy_in(self, dtype: torch.dtype) -> Shape:
+        """The same with weights of its own in another number format; the head stays float32."""
+        predictor = copy.copy(self.predictor)
+        predictor.network = copy.deepcopy(self.predictor.network)
+        predictor.network.backbone.to(dtype)
+        return replace(self, predictor=predictor)
 
 
 def flan_t5_small(texts: int, device: torch.device) -> Shape:
@@ -155,10 +171,23 @@ def _written(path: Path) -> dict[str, dict[str, str]]:
     return {row["id"]: row["explanations"] for row in rows}
 
 
+@contextmanager
+def forced_ends(shape: Shape) -> Iterator[None]:
+    """Inside, our search ends every explanation at its text's length."""
+    names = vars(explainer)
+    ordinary, names["Search"] = names["Search"], partial(EndingSearch, lengths=shape.lengths)
+    try:
+        yield
+    finally:
+        names["Search"] = ordinary
+
+
 class EndingSearch(Search):
     """Our search, where every explanation ends at its text's length. lengths: by the text's number."""
 
-    lengths: list[int]
+    def __init__(self, *settings: Any, lengths: list[int]) -> None:
+        super().__init__(*settings)
+        self.lengths = lengths
 
     def _choose(self, rows: Tensor, logits: Tensor, scores: Tensor) -> Tensor:
         wanted = torch.tensor([self.lengths[self.texts[row] or 0] for row in rows.tolist()], device=logits.device)

@@ -67,7 +67,7 @@ class TrainerConfig(BaseModel):
 
 
 @dataclass(frozen=True)
-class _TrainingText:
+class TrainingText:
     """One labeled text in tokens. explanations: one per candidate label, the gold label's first; empty without any."""
 
     text: EncodedText
@@ -114,7 +114,7 @@ def fit(
     return network.cpu().eval(), encoder
 
 
-def batch_loss(network: Network, encoder: TextEncoder, batch: Sequence[_TrainingText], config: TrainerConfig) -> Tensor:
+def batch_loss(network: Network, encoder: TextEncoder, batch: Sequence[TrainingText], config: TrainerConfig) -> Tensor:
     """Eq. 7 over one batch: each text encoded once, for the head and for all of its explanations. -> scalar."""
     device = network.device
     memory = network.encode(encoder.inputs([text.text for text in batch], device))
@@ -132,7 +132,7 @@ def batch_loss(network: Network, encoder: TextEncoder, batch: Sequence[_Training
 
 
 def accumulate_gradients(
-    network: Network, encoder: TextEncoder, batch: Sequence[_TrainingText], config: TrainerConfig
+    network: Network, encoder: TextEncoder, batch: Sequence[TrainingText], config: TrainerConfig
 ) -> float:
     """Add the batch's gradient up over micro-batches, as if it had been run at once; returns the batch's loss."""
     total = 0.0
@@ -149,7 +149,7 @@ def accumulate_gradients(
 def _optimise(
     network: Network,
     encoder: TextEncoder,
-    texts: Sequence[_TrainingText],
+    texts: Sequence[TrainingText],
     config: TrainerConfig,
     seed: int,
     progress: bool,
@@ -189,7 +189,7 @@ def _linear(step: int, *, first: int, steps: int, warmup: float) -> float:
     return max(0.0, done / rising if done < rising else (total - done) / max(1, total - rising))
 
 
-def _epochs(texts: Sequence[_TrainingText], config: TrainerConfig, seed: int) -> Iterator[list[_TrainingText]]:
+def _epochs(texts: Sequence[TrainingText], config: TrainerConfig, seed: int) -> Iterator[list[TrainingText]]:
     generator = torch.Generator().manual_seed(seed)
     for _ in range(config.epochs):
         order = torch.randperm(len(texts), generator=generator).tolist()
@@ -214,17 +214,17 @@ def _parameter_groups(network: Network, config: TrainerConfig) -> list[dict[str,
 
 def _tokens(
     example: Example, explanations: Mapping[str, Mapping[str, str]] | None, encoder: TextEncoder
-) -> _TrainingText:
+) -> TrainingText:
     task = encoder.task
     if example.label is None:
         raise InputError(f"text {example.id!r}: expected a label to train on, found none")
     text = encoder.encode_fields(example.fields)
     label = task.label_ids.index(example.label)
     if explanations is None:
-        return _TrainingText(text, label, [])
+        return TrainingText(text, label, [])
     own = explanations[example.id]
     gold_first = sorted(task.label_ids, key=lambda candidate: candidate != example.label)
-    return _TrainingText(text, label, [encoder.encode_explanation(own[candidate]) for candidate in gold_first])
+    return TrainingText(text, label, [encoder.encode_explanation(own[candidate]) for candidate in gold_first])
 
 
 def precision(device: torch.device, wanted: Precision) -> torch.autocast | nullcontext[None]:

@@ -47,7 +47,7 @@ def network(
     return loaded.eval(), encoder  # no dropout: gradients can be compared
 
 
-def tokens(encoder: TextEncoder) -> list[trainer._TrainingText]:
+def tokens(encoder: TextEncoder) -> list[trainer.TrainingText]:
     return [trainer._tokens(example, EXPLANATIONS, encoder) for example in EXAMPLES]
 
 
