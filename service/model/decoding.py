@@ -23,7 +23,7 @@ from service.model.scoring import explanation_score
 from service.model.tree import Opening, Tree, resized
 
 SCORED_TOKENS = 1024  # scored at once, cues included: most have a row of logits over the whole vocabulary
-PATIENCE = 4  # steps between two looks at what a GPU has found
+PATIENCE = {"cpu": 1}  # steps between two looks at what is found; elsewhere 4, for a look waits for the device
 CACHED_ROWS = 8  # of logits
 BLOCK = 128  # tokens of the vocabulary, of which the highest logit is found first
 NEVER = -1.0e9  # a score that no hypothesis has
@@ -86,7 +86,7 @@ class Search:
     @property
     def due(self) -> bool:
         """Whether it is time to ``collect``: a GPU works on while it is asked for nothing."""
-        patience = 1 if self.tokens.device.type == "cpu" else PATIENCE
+        patience = PATIENCE.get(self.tokens.device.type, 4)
         return max(self.written) >= self.decoding.max_new_tokens or max(self.written) % patience == 0
 
     @property

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from service.model import decoding
 from service.model.classification import Item, Outcome, Prediction
 from service.model.errors import ItemError
 from service.model.explainer import Explainer
@@ -60,13 +61,23 @@ def test_a_text_that_is_done_leaves_its_place_to_one_that_waits(predictor: Predi
     assert sorted(order) == list(range(15))
 
 
+def test_to_look_seldom_at_what_is_found_changes_nothing(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = predictor.predict(ITEMS, explain=True)
+    monkeypatch.setitem(decoding.PATIENCE, "cpu", 5)  # as on a GPU, where every look waits for the device
+    for found, outcome in zip(predictor.predict(ITEMS, explain=True), expected, strict=True):
+        assert_close(found, outcome)
+
+
 def test_no_more_tokens_are_held_than_the_budget_allows(predictor: Predictor) -> None:
-    decoding, cue = predictor.decoding, max(map(len, predictor.network.cues))
+    cue, written = (
+        max(map(len, predictor.network.cues)),
+        predictor.decoding.num_beams * predictor.decoding.max_new_tokens,
+    )
     explainer = predictor.explainer(budget=200)
     explainer.add(enumerate(ITEMS * 4))
     while explainer.busy:
         explainer.advance()
-        held = [query.length + cue + decoding.num_beams * decoding.max_new_tokens for query in explainer._texts]
+        held = [query.length + cue + written for query in explainer._texts]
         assert len(held) <= 1 or len(held) * max(held) <= 200
 
 
