@@ -77,7 +77,7 @@ def run_cell(
         directory = Path(folder) / "model"
         with clock("train"):
             _train(directory, settled, data, labeled, seed, device, protocol, progress)
-        predictor = Predictor.load(directory, device=device)
+        predictor = Predictor.load(directory, device=device, dtype="float32")  # alike on all machines
         results = measure(predictor, data.dev, progress=progress)
         found: dict[str, Any] = {"macro_f1": results["macro_f1"], "accuracy": results["accuracy"]}
         if settled.row.explains:

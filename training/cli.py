@@ -116,7 +116,7 @@ _TRAINER_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
     "lambda2": (float, "weight of the ranking loss, Eq. 7"),
     "pooling": (str, "what h_0 is: cls or mean"),
     "conditioning": (str, "what an explanation is given beside the text: none, or label"),
-    "precision": (str, "what training computes in: auto (bfloat16 where the hardware has it), float32 or bfloat16"),
+    "precision": (str, "what the model computes in: auto (bfloat16 where the hardware has it), float32 or bfloat16"),
     "decoder_tuning": (str, "what of the decoder is trained: full, top-K layers, or lora-R, updates of rank R"),
 }
 
@@ -192,9 +192,10 @@ def _score_options(parser: argparse.ArgumentParser) -> None:
     add("--num-beams", type=int, help="beams for explanations (default: the model's)")
     add("--max-new-tokens", type=int, help="longest explanation to generate (default: the model's)")
     add("--device", help="auto, cpu, cuda, cuda:N or mps (default auto)")
+    add("--dtype", help="auto, float32, bfloat16 or float16 (default auto: bfloat16 where the hardware has it)")
 
 
-def _score(model: Path, input: Path, output: Path, device: str = "auto", **options: Any) -> None:
+def _score(model: Path, input: Path, output: Path, device: str = "auto", dtype: str = "auto", **options: Any) -> None:
     _quiet_libraries()
     from service.model.predictor import Predictor
     from training.offline_scoring import score_file
@@ -206,7 +207,7 @@ def _score(model: Path, input: Path, output: Path, device: str = "auto", **optio
     prefilter = Prefilter.of(options.pop("prefilter", None), options.pop("prefilter_sample", None))
     if prefilter is None and "query_size" in options:
         raise InputError("--query-size is for a prefilter; give --prefilter R too, or leave it out: all are scored")
-    predictor = Predictor.load(model, device=device)
+    predictor = Predictor.load(model, device=device, dtype=dtype)
     if not predictor.trained_on_explanations:
         print("note: this model never learned to explain; its explanations and their scores mean nothing")
     done = score_file(predictor, input, output, prefilter=prefilter, **options)

@@ -57,7 +57,7 @@ def _normaliser(
         pool.label(entry["selected_ids"])
     if not pool.unlabeled:
         return None
-    predictor = Predictor.load(model_directory(run, number), device=device)
+    predictor = Predictor.load(model_directory(run, number), device=device, dtype=config.trainer.precision)
     scores = score_pool(predictor, pool.unlabeled, explain=True, progress=progress)
     assert scores.explanation_scores is not None  # asked for in the line above
     return pool_normaliser(scores.explanation_scores, scores.entropy)

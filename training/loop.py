@@ -100,7 +100,7 @@ class Loop:
             explained = self._explain(pool.labeled)
         with clock("train"):
             directory = self._train(number, pool.labeled, explained)
-            predictor = Predictor.load(directory, device=self.config.device)
+            predictor = Predictor.load(directory, device=self.config.device, dtype=self.config.trainer.precision)
         clock.seconds["train"] = predictor.manifest["lineage"]["train_seconds"]  # of an earlier start, perhaps
         with clock("evaluate"):
             test = measure(predictor, self.splits.test, progress=self.progress)

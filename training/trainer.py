@@ -39,7 +39,8 @@ class TrainerConfig(BaseModel):
     step's gradient is scaled down to it (the paper says nothing of clipping). lambda1, lambda2: Eq. 7.
     explanation_epochs: the last so many epochs learn explanations too, all of them (as in the paper) if None; a
     pre-trained language model learns to explain sooner than a new head learns the labels. conditioning: ``label`` where
-    each explanation is given its label. decoder_tuning: see tuning.py. precision: see ``precision``.
+    each explanation is given its label. decoder_tuning: see tuning.py. precision: see ``precision``; what a
+    round's texts are scored in, too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
