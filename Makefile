@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow check bench clean
 
 # Reinstalled when what it is made from has changed.
 .venv/installed: pyproject.toml clients/python/pyproject.toml constraints.txt
@@ -27,6 +27,16 @@ check: .venv/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+.venv/benched: .venv/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	touch $@
+
+# Ours beside others: under 15 minutes on two idle cores; build/bench.json, and docs/performance.md says what it means.
+bench: .venv/benched
+	$(BIN)/python -m benchmarks.selection $(BENCH_OPTIONS)
+	$(BIN)/python -m benchmarks.training $(BENCH_OPTIONS)
+	$(BIN)/python -m benchmarks.serving $(BENCH_OPTIONS)
 
 clean:
 	rm -rf build dist .venv

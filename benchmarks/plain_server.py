@@ -1,0 +1,104 @@
+"""How one would serve explanations without a queue: FastAPI, transformers' ``generate``, one request at a time.
+
+    python -m benchmarks.plain_server MODEL_DIR PORT DEVICE
+
+It reads the model directory that the service reads, in the same number format.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+from service.model.threads import wait_passively
+
+wait_passively()
+
+import torch  # noqa: E402
+import uvicorn  # noqa: E402
+from fastapi import FastAPI, HTTPException, Request  # noqa: E402
+from fastapi.concurrency import run_in_threadpool  # noqa: E402
+from pydantic import BaseModel  # noqa: E402
+from transformers.modeling_outputs import BaseModelOutput  # noqa: E402
+
+from service.model import checkpoint  # noqa: E402
+from service.model.composed import Composed  # noqa: E402
+from service.model.hardware import choose_device, choose_dtype  # noqa: E402
+
+CLIENT_GONE = 499
+
+
+class Text(BaseModel):
+    text: str
+
+
+class Explain(BaseModel):
+    items: list[Text]
+
+
+class Writer:
+    """Label and explanation of a text, as ``generate`` finds it with the model's own decoding."""
+
+    def __init__(self, directory: Path, device: torch.device) -> None:
+        dtype = choose_dtype("auto", device, checkpoint.weights_size(directory))
+        loaded = checkpoint.load(directory, dtype)
+        self.network, self.encoder = loaded.network.to(device), loaded.encoder
+        self.task, decoding = loaded.settings.task, loaded.settings.decoding
+        self.settings: dict[str, Any] = {
+            "num_beams": decoding.num_beams,
+            "max_new_tokens": decoding.max_new_tokens,
+            "early_stopping": True,
+            "length_penalty": 1.0,
+            "do_sample": False,
+        }
+
+    @torch.inference_mode()
+    def explain(self, text: str) -> dict[str, str]:
+        network, encoder = self.network, self.encoder
+        encoded = encoder.encode_fields({self.task.fields[0]: text})
+        memory = network.encode(encoder.inputs([encoded], network.device))
+        label = int(network.classify(memory).argmax())
+        if isinstance(network, Composed):
+            prefix, mask = network._prefix(memory)  # type: ignore[arg-type]
+            cue = torch.tensor([network.cues[label]], device=network.device)
+            written = network.decoder.generate(
+                inputs_embeds=torch.cat([prefix, network.decoder.get_input_embeddings()(cue)], dim=1),
+                attention_mask=torch.cat([mask, torch.ones_like(cue, dtype=torch.bool)], dim=1).long(),
+                **self.settings,
+            )
+        else:
+            written = network.backbone.generate(
+                encoder_outputs=BaseModelOutput(last_hidden_state=memory.states),
+                attention_mask=memory.mask.long(),
+                **self.settings,
+            )
+        return {"label": self.task.label_ids[label], "explanation": encoder.decode(written[0].tolist())}
+
+
+def application(writer: Writer) -> FastAPI:
+    """/explain, and /readyz, which answers as soon as anything does."""
+    app = FastAPI()
+    turn = asyncio.Lock()
+
+    @app.get("/readyz")
+    async def ready() -> None: ...
+
+    @app.post("/explain")
+    async def explain(body: Explain, request: Request) -> dict[str, list[dict[str, str]]]:
+        async with turn:
+            if await request.is_disconnected():
+                raise HTTPException(CLIENT_GONE)
+            return {"results": [await run_in_threadpool(writer.explain, item.text) for item in body.items]}
+
+    return app
+
+
+if __name__ == "__main__":
+    uvicorn.run(
+        application(Writer(Path(sys.argv[1]), choose_device(sys.argv[3]))),
+        host="127.0.0.1",
+        port=int(sys.argv[2]),
+        log_level="warning",
+    )
