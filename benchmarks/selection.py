@@ -21,14 +21,12 @@ from benchmarks.shapes import Shape, forced_ends
 from benchmarks.side_by_side import Comparison, device_name, medians, quickest, record, table
 from service.model.errors import XalError
 from service.model.hardware import choose_device, multiplies_bfloat16
-from service.model.threads import wait_passively
 
 BATCHES = (8, 16, 32, 64, 128, 256)  # that transformers is tried with
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    wait_passively()
     options = _parser().parse_args(arguments)
     try:
         device = choose_device(options.device)

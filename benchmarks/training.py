@@ -26,14 +26,12 @@ from service.model.errors import XalError
 from service.model.hardware import choose_device
 from service.model.network import Network
 from service.model.scoring import explanation_score
-from service.model.threads import wait_passively
 from training.losses import total_loss
 from training.trainer import Precision, TrainerConfig, TrainingText, accumulate_gradients
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    wait_passively()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description="Compare training's speed.")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
     parser.add_argument("--texts", type=int, default=16, help="in the epoch (default 16)")
