@@ -75,34 +75,12 @@ class Shape:
 
 def flan_t5_small(texts: int, device: torch.device) -> Shape:
     """60 million parameters: 8 layers of width 512 on each side, 6 heads, 32,128 tokens."""
-    config = T5Config(
-        vocab_size=32128,
-        d_model=512,
-        d_kv=64,
-        d_ff=1024,
-        num_layers=8,
-        num_heads=6,
-        feed_forward_proj="gated-gelu",
-        tie_word_embeddings=False,
-        decoder_start_token_id=0,
-    )
-    return _t5("flan-t5-small's shape", config, texts, device)
+    return _t5("flan-t5-small's shape", texts, device, d_model=512, d_ff=1024, num_layers=8, num_heads=6)
 
 
 def flan_t5_large(texts: int, device: torch.device) -> Shape:
     """783 million parameters: 24 layers of width 1024 on each side, 16 heads, 32,128 tokens."""
-    config = T5Config(
-        vocab_size=32128,
-        d_model=1024,
-        d_kv=64,
-        d_ff=2816,
-        num_layers=24,
-        num_heads=16,
-        feed_forward_proj="gated-gelu",
-        tie_word_embeddings=False,
-        decoder_start_token_id=0,
-    )
-    return _t5("flan-t5-large's shape", config, texts, device)
+    return _t5("flan-t5-large's shape", texts, device, d_model=1024, d_ff=2816, num_layers=24, num_heads=16)
 
 
 def default_backbone(texts: int, device: torch.device) -> Shape:
@@ -130,7 +108,15 @@ def default_backbone(texts: int, device: torch.device) -> Shape:
     return _shape("minilm-smollm2's shape", network, texts_encoder, task, texts, device)
 
 
-def _t5(name: str, config: T5Config, texts: int, device: torch.device) -> Shape:
+def _t5(name: str, texts: int, device: torch.device, **sizes: int) -> Shape:
+    config = T5Config(
+        vocab_size=32128,
+        d_kv=64,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+        decoder_start_token_id=0,
+        **sizes,
+    )
     task = Task.from_yaml(TASK)
     encoder = TextEncoder(_tokenizer(), task)
     with torch.random.fork_rng(devices=[]):
