@@ -84,12 +84,12 @@ class Tree(Cache):
         width = opening.mask.shape[1]
         self._widen(self.prefix + width)
         for layer, read in zip(self.layers, opening.cache.layers, strict=True):
-            layer.admit(rows, read, self.prefix, self.end)
+            layer.admit(rows, read, self.prefix, self.end, self.used)
         if self.source is not None and opening.source is not None:
             length = max(self.source.mask.shape[1], opening.source.mask.shape[1])
             mask = _wider(self.source.mask, 1, length).index_copy(0, rows, _wider(opening.source.mask, 1, length))
             for layer, read in zip(self.source.cache.layers, opening.source.cache.layers, strict=True):
-                layer.admit(rows, read, 0, length)
+                layer.admit(rows, read, 0, length, 0)
             self.source = Source(self.source.cache, mask)
         part = slice(self.prefix, self.prefix + width)
         self.visible[rows] = False
@@ -161,9 +161,11 @@ class _Rows(CacheLayerMixin):
         """Have numbers in some columns: what is masked has no weight, but nothing times not-a-number is no zero."""
         self.keys[:, :, first:end], self.values[:, :, first:end] = 0, 0
 
-    def admit(self, rows: Tensor, read: Any, first: int, width: int) -> None:
-        """Put what n texts have read into their rows, from a column on; there are ``width`` of these."""
+    def admit(self, rows: Tensor, read: Any, first: int, width: int, used: int) -> None:
+        """Put what n texts have read into their rows, from column ``first`` on; there are ``width`` columns, with
+        numbers in those from ``used`` on. Nothing is left of the texts before: it might be not-a-number."""
         self.keys, self.values = _wider(self.keys, 2, width), _wider(self.values, 2, width)
+        self.keys[rows, :, used:], self.values[rows, :, used:] = 0, 0
         part = slice(first, first + read.keys.shape[2])
         self.keys[rows, :, part], self.values[rows, :, part] = read.keys, read.values
 

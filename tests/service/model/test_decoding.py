@@ -23,7 +23,7 @@ from transformers import (
 
 from service.model import decoding
 from service.model.composed import Composed, ComposedModel
-from service.model.decoding import Decoding, beam_search, likeliest, score_explanations
+from service.model.decoding import Decoding, Search, beam_search, likeliest, score_explanations
 from service.model.encoder_decoder import EncoderDecoder
 from service.model.encoding import EncodedText, TokenBatch, pad
 from service.model.families import load_network
@@ -278,6 +278,38 @@ def test_the_exhaustive_searches_end_at_different_lengths(families: tuple[str, .
         network = small(family, seed)
         lengths |= {len(tokens) for tokens in beam_search(network, small_memory(network), Decoding(343, LENGTH)).tokens}
     assert len(lengths) > 1
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("family", SMALL)
+def test_what_a_text_leaves_behind_does_not_reach_the_next_in_its_place(family: str) -> None:
+    network = small(family, 0)
+    memory = small_memory(network)
+    expected = beam_search(network, memory, Decoding(3, 8))
+    search = Search(network, Decoding(3, 8))
+
+    def admit(text: int) -> None:
+        search.admit([text], network.begin(memory, torch.tensor([text]), network.cues[0]))
+
+    waiting, found = [0, 2, 1], []
+    admit(waiting.pop(0))
+    search.step()
+    search.step()  # the second is two steps behind the first, and so is the third behind the second, in one's place
+    admit(waiting.pop(0))
+    while len(found) < 3:
+        search.step()
+        found += search.collect()
+        if waiting and search.free:
+            assert search.tree is not None
+            source = search.tree.source.cache.layers if search.tree.source else []
+            for layer in (*search.tree.layers, *source):  # overflow leaves such numbers; masked, they are no zero
+                layer.keys[search.free], layer.values[search.free] = float("nan"), float("nan")
+            assert len(found) == 1
+            admit(waiting.pop(0))
+    assert len(search.texts) == 2
+    for text, tokens, score in found:
+        assert tokens == expected.tokens[text]
+        assert score == pytest.approx(expected.scores[text], abs=1e-5)
 
 
 @torch.inference_mode()
