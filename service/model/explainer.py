@@ -38,7 +38,7 @@ class Explainer:
     def __init__(self, network: Network, encoder: TextEncoder, decoding: Decoding, budget: int | None = None) -> None:
         self.network, self.encoder, self.decoding = network, encoder, decoding
         self.budget = budget or BUDGET.get(network.device.type, BUDGET["cpu"])
-        self._refused: list[tuple[int, Outcome]] = []  # items that cannot be answered
+        self._done: list[tuple[int, Outcome]] = []  # what the next ``advance`` returns
         self._waiting: deque[Query] = deque()
         self._apart: deque[list[Query]] = deque()  # groups to try again, with no other text beside them
         self._at_work: dict[int, tuple[Query, Prediction]] = {}  # by the query's place
@@ -51,14 +51,14 @@ class Explainer:
             try:
                 queries.append(Query.of(place, item, self.encoder, candidates=True))
             except ItemError as error:
-                self._refused.append((place, error))
+                self._done.append((place, error))
         # Texts of similar length are read together. Longest first: a lack of memory shows at once.
         self._waiting.extend(sorted(queries, key=lambda query: -query.length))
 
     @property
     def busy(self) -> bool:
         """Whether any item waits or is at work."""
-        return bool(self._refused or self._waiting or self._apart or self._at_work)
+        return bool(self._done or self._waiting or self._apart or self._at_work)
 
     @property
     def room(self) -> int:
@@ -68,19 +68,20 @@ class Explainer:
 
     def advance(self) -> list[tuple[int, Outcome]]:
         """Take in what fits, write one token of every beam. -> the items that are done, by their numbers."""
-        refused, self._refused = self._refused, []
-        return refused + self._advance()
-
-    def _advance(self) -> list[tuple[int, Outcome]]:
         entering = self._entering()
         try:
             with torch.inference_mode():
-                done = self._admit(entering) if entering else []
+                if entering:
+                    self._admit(entering)
+                    self._collect()  # the first token comes with the reading, and may be the last
                 if self._at_work:
                     self._search.step()
-                return done + self._collect()
+                    self._collect()
         except Exception as error:  # whatever torch raises for one text must not reach the others
-            return self._part([*self._texts, *(query for query in entering if query.place not in self._at_work)], error)
+            known = {*self._at_work, *(place for place, _ in self._done)}
+            self._part([*self._texts, *(query for query in entering if query.place not in known)], error)
+        done, self._done = self._done, []
+        return done
 
     @property
     def _texts(self) -> list[Query]:
@@ -110,8 +111,8 @@ class Explainer:
             return []
         return [self._waiting.popleft() for _ in range(fitting)]
 
-    def _admit(self, entering: list[Query]) -> list[tuple[int, Outcome]]:
-        """Read texts and let their explanations begin. -> those that have failed already."""
+    def _admit(self, entering: list[Query]) -> None:
+        """Read texts and let their explanations begin."""
         memory, outcomes = classify(self.network, self.encoder, entering)
         if any(query.candidates for query in entering):
             memory = self.network.remember(memory)  # for the search and the candidates
@@ -119,20 +120,18 @@ class Explainer:
         names = self.encoder.task.label_ids
         labels = [names.index(outcome.label) if isinstance(outcome, Prediction) else 0 for outcome in outcomes]
         scores = self._score_candidates(memory, entering, labels)
-        failed: list[tuple[int, Outcome]] = []
         rows: list[int] = []
         for row, (query, outcome, own) in enumerate(zip(entering, outcomes, scores, strict=True)):
             if isinstance(outcome, Prediction) and np.isfinite(own).all():
                 self._at_work[query.place] = query, replace(outcome, candidate_scores=own)
                 rows.append(row)
             else:
-                failed.append((query.place, NOT_FINITE))
+                self._done.append((query.place, NOT_FINITE))
         if rows:
             if len(rows) < len(entering):
                 memory = memory.select(torch.tensor(rows, device=self.network.device))
             cues = self.network.cues_of(torch.tensor([labels[row] for row in rows]), len(rows))
             open_texts(self._search, memory, cues, [entering[row].place for row in rows])
-        return failed
 
     def _score_candidates(
         self, memory: Memory, queries: Sequence[Query], labels: Sequence[int]
@@ -144,29 +143,27 @@ class Explainer:
         ends = np.cumsum([0, *(len(query.candidates) for query in queries)])
         return [tuple(scores[first:last]) for first, last in pairwise(ends)]
 
-    def _collect(self) -> list[tuple[int, Outcome]]:
+    def _collect(self) -> None:
         if not self._at_work or not self._search.due:
-            return []
-        done: list[tuple[int, Outcome]] = []
+            return
         for place, tokens, score in self._search.collect():
             _, prediction = self._at_work.pop(place)
             if np.isfinite(score):
                 text = self.encoder.decode(tokens)
-                done.append((place, replace(prediction, explanation=text, explanation_score=score)))
+                self._done.append((place, replace(prediction, explanation=text, explanation_score=score)))
             else:
-                done.append((place, NOT_FINITE))
+                self._done.append((place, NOT_FINITE))
         if self._at_work and not self._waiting and 2 * len(self._at_work) <= len(self._search.texts):
             self._search.shrink()
-        return done
 
-    def _part(self, queries: list[Query], error: Exception) -> list[tuple[int, Outcome]]:
+    def _part(self, queries: list[Query], error: Exception) -> None:
         """The model failed on these texts: try halves of them, or give up on a single one."""
         self._at_work, self._search = {}, Search(self.network, self.decoding)
         if self.network.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(queries) == 1:
-            return [(queries[0].place, model_failure(error))]
+            self._done.append((queries[0].place, model_failure(error)))
+            return
         logger.warning("the model failed on %d texts (%s); trying halves", len(queries), type(error).__name__)
         middle = len(queries) // 2
         self._apart.extend([queries[:middle], queries[middle:]])
-        return []

@@ -7,6 +7,7 @@ import torch
 
 from service.model import decoding
 from service.model.classification import Item, Outcome, Prediction
+from service.model.decoding import Decoding, beam_search
 from service.model.errors import ItemError
 from service.model.explainer import Explainer
 from service.model.predictor import Predictor
@@ -45,6 +46,23 @@ def test_texts_that_join_others_at_work_get_the_answer_that_they_get_alone(
     outcomes |= finished(explainer)
     for number, expected in enumerate(alone):
         assert_close(outcomes[number], expected)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_an_explanation_of_one_token_is_one(predictor: Predictor, num_beams: int) -> None:
+    outcomes = predictor.predict(ITEMS, explain=True, num_beams=num_beams, max_new_tokens=1)
+    for item, outcome in zip(ITEMS, outcomes, strict=True):
+        text = predictor.encoder.encode_fields(item.fields)
+        with torch.inference_mode():
+            memory = predictor.network.encode(predictor.encoder.inputs([text]))
+            label = int(predictor.network.classify(memory).argmax())
+            expected = beam_search(predictor.network, memory, Decoding(num_beams, 1), [label])
+        assert isinstance(outcome, Prediction)
+        assert outcome.explanation == predictor.encoder.decode(expected.tokens[0])
+        assert outcome.explanation_score == pytest.approx(expected.scores[0], abs=1e-5)
+    explainer = predictor.explainer(num_beams=num_beams, max_new_tokens=1)
+    explainer.add(enumerate(ITEMS))
+    assert len(explainer.advance()) == len(ITEMS)  # nothing is left to write
 
 
 def test_a_text_that_is_done_leaves_its_place_to_one_that_waits(predictor: Predictor) -> None:
@@ -121,6 +139,29 @@ def test_a_device_too_small_for_the_budget_answers_all_the_same(
     for number, outcome in enumerate(expected):
         assert_close(outcomes[number], outcome)
     assert "trying halves" in caplog.text
+
+
+def test_what_was_done_when_the_model_failed_is_not_lost(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = predictor.predict(ITEMS, explain=True, num_beams=1, max_new_tokens=4)
+    grow, calls = type(predictor.network).grow, 0
+
+    def failing(network: object, tree: object, tokens: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 4:  # the first text is done, others are at work, and one has just come in
+            raise RuntimeError("once")
+        return grow(network, tree, tokens)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(predictor.network), "grow", failing)
+    explainer = predictor.explainer(num_beams=1, max_new_tokens=4)
+    found: list[tuple[int, Outcome]] = []
+    for number, item in enumerate(ITEMS):
+        explainer.add([(number, item)])
+        found += explainer.advance()
+    found += finished(explainer).items()
+    assert sorted(number for number, _ in found) == list(range(len(ITEMS)))
+    for number, outcome in found:
+        assert_close(outcome, expected[number])
 
 
 def test_a_text_that_brings_the_search_down_fails_by_itself(
