@@ -32,7 +32,7 @@ check: .venv/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	touch $@
 
-# Ours beside others: under 15 minutes on two idle cores; build/bench.json, and docs/performance.md says what it means.
+# Ours beside others: build/bench.json, and docs/performance.md says what it means.
 # As xal and the service set it.
 bench: export OMP_WAIT_POLICY ?= PASSIVE
 bench: .venv/benched
