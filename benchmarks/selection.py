@@ -30,11 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         device = choose_device(options.device)
-        comparisons = list(_measure(device, options.texts, options.turns))
+        comparisons = []
+        for comparison in _measure(device, options.texts, options.turns):
+            record([comparison])  # a run that is stopped keeps what it has
+            comparisons.append(comparison)
     except XalError as error:
         print(error, file=sys.stderr)
         return 2
-    record(comparisons)
     print(table(comparisons))
     return 0
 
