@@ -33,8 +33,6 @@ check: .venv/installed
 	touch $@
 
 # Ours beside others: build/bench.json, and docs/performance.md says what it means.
-# As xal and the service set it.
-bench: export OMP_WAIT_POLICY ?= PASSIVE
 bench: .venv/benched
 	$(BIN)/python -m benchmarks.selection $(BENCH_OPTIONS)
 	$(BIN)/python -m benchmarks.training $(BENCH_OPTIONS)

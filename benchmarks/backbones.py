@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.model.errors import InputError, XalError
-from service.model.threads import wait_passively
 
-if TYPE_CHECKING:  # they bring torch, which wait_passively comes before
+if TYPE_CHECKING:  # they bring torch, which --table can do without
     from benchmarks.datasets import DataSet
     from benchmarks.rows import Row
 
@@ -30,7 +29,6 @@ SEEDS = (0, 1, 2)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0 done, 1 failure, 2 wrong input, 130 interrupted."""
-    wait_passively()
     options = _parser().parse_args(arguments)
     try:
         if options.table:

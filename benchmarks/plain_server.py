@@ -12,20 +12,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from service.model.threads import wait_passively
+import torch
+import uvicorn
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+from transformers.modeling_outputs import BaseModelOutput
 
-wait_passively()
-
-import torch  # noqa: E402
-import uvicorn  # noqa: E402
-from fastapi import FastAPI, HTTPException, Request  # noqa: E402
-from fastapi.concurrency import run_in_threadpool  # noqa: E402
-from pydantic import BaseModel  # noqa: E402
-from transformers.modeling_outputs import BaseModelOutput  # noqa: E402
-
-from service.model import checkpoint  # noqa: E402
-from service.model.composed import Composed  # noqa: E402
-from service.model.hardware import choose_device, choose_dtype  # noqa: E402
+from service.model import checkpoint
+from service.model.composed import Composed
+from service.model.hardware import choose_device, choose_dtype
 
 CLIENT_GONE = 499
 

@@ -95,8 +95,8 @@ class TranslatorSelection:
         from ctranslate2 import Translator, get_supported_compute_types
         from ctranslate2.converters import TransformersConverter
 
-        self.shape, device = shape, shape.predictor.device.type
-        tokenizer, encoder = shape.predictor.encoder.tokenizer, shape.predictor.encoder
+        device = shape.predictor.device.type
+        tokenizer = shape.predictor.encoder.tokenizer
         with tempfile.TemporaryDirectory() as directory:
             shape.predictor.network.backbone.save_pretrained(directory)
             tokenizer.save_pretrained(directory)
@@ -105,34 +105,36 @@ class TranslatorSelection:
             # What the borrowed tokenizer does not name by T5's names.
             settings |= {"eos_token": tokenizer.sep_token, "bos_token": tokenizer.cls_token, "layer_norm_epsilon": 1e-6}
             (converted / "config.json").write_text(json.dumps(settings))
-            usable = sorted(get_supported_compute_types(device))
             translators = {
                 kind: Translator(
                     str(converted), device=device, compute_type=kind, intra_threads=torch.get_num_threads()
                 )
-                for kind in usable
+                for kind in sorted(get_supported_compute_types(device))
             }
-        texts = [encoder.encode_fields(item.fields).ids for item in shape.items]
-        self.groups: dict[int, list[list[str]]] = {}
-        for ids, length in zip(texts, shape.lengths, strict=True):
-            self.groups.setdefault(round(length / 4) * 4, []).append(tokenizer.convert_ids_to_tokens(ids))
-        best = quickest({kind: partial(self._translate, translator) for kind, translator in translators.items()})
-        self.translator = translators[best]
+        part = shape.first(32)
+        best = quickest({kind: partial(_translate, translator, part) for kind, translator in translators.items()})
+        self._translator = translators[best]
 
-    def __call__(self) -> None:
-        self.shape.predictor.predict(self.shape.items)
-        self._translate(self.translator)
+    def __call__(self, shape: Shape) -> None:
+        shape.predictor.predict(shape.items)
+        _translate(self._translator, shape)
 
-    def _translate(self, translator: Any) -> None:
-        for length, texts in self.groups.items():
-            translator.translate_batch(
-                texts,
-                beam_size=DECODING.num_beams,
-                min_decoding_length=length - 1,
-                max_decoding_length=length - 1,
-                return_scores=True,
-                max_batch_size=32,
-            )
+
+def _translate(translator: Any, shape: Shape) -> None:
+    encoder = shape.predictor.encoder
+    groups: dict[int, list[list[str]]] = {}
+    for item, length in zip(shape.items, shape.lengths, strict=True):
+        tokens = encoder.tokenizer.convert_ids_to_tokens(encoder.encode_fields(item.fields).ids)
+        groups.setdefault(round(length / 4) * 4, []).append(tokens)
+    for length, texts in groups.items():
+        translator.translate_batch(
+            texts,
+            beam_size=DECODING.num_beams,
+            min_decoding_length=length - 1,
+            max_decoding_length=length - 1,
+            return_scores=True,
+            max_batch_size=32,
+        )
 
 
 def _written(shape: Shape, memory: Memory, rows: Sequence[int], labels: Tensor) -> list[float]:

@@ -23,17 +23,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
 
+import torch
+from transformers.utils import logging
+
+from benchmarks import shapes
 from benchmarks.load import bodies, connection, crowd, latencies, percentile, throughput
+from benchmarks.servers import Server, floor_service, our_service, plain_service
+from benchmarks.shapes import Shape
+from benchmarks.side_by_side import Comparison, device_name, record, table
+from service.model import checkpoint
+from service.model.checkpoint import ModelSettings, Provenance
+from service.model.classification import Item
+from service.model.decoding import Decoding
 from service.model.errors import XalError
-from service.model.threads import wait_passively
-
-if TYPE_CHECKING:  # they bring torch, which wait_passively comes before
-    from benchmarks.servers import Server
-    from benchmarks.shapes import Shape
-    from benchmarks.side_by_side import Comparison
-    from service.model.predictor import Predictor
+from service.model.hardware import choose_device
+from service.model.predictor import Predictor
 
 SHAPES = {"default": "default_backbone", "flan-t5-small": "flan_t5_small", "flan-t5-large": "flan_t5_large"}
 TEXTS = 512
@@ -61,8 +66,6 @@ class Bench:
     texts: Sequence[str]
 
     def compared(self, name: str, ours: float, other: float, unit: str, ratio: float) -> Comparison:
-        from benchmarks.side_by_side import Comparison
-
         return Comparison(name, ours, other, unit, ratio, self.device, self.name)
 
 
@@ -136,8 +139,6 @@ def explain_clients(bench: Bench, ours: Server, plain: Server, plan: Plan) -> Co
 def engine_throughput(engine: Predictor, texts: Sequence[str], batch: int, seconds: float) -> float:
     """Texts per second of ``predict`` in batches of so many texts, for so many seconds, after one that does not
     count."""
-    from service.model.classification import Item
-
     field = engine.task.fields[0]
     items = itertools.cycle([Item({field: text}) for text in texts])
     engine.predict(list(itertools.islice(items, batch)))
@@ -158,10 +159,6 @@ def medians_of(name: str, unit: str, figures: Mapping[str, Sequence[float]]) -> 
 def save_model(shape: Shape, directory: Path) -> None:
     """A model directory of the shape, whose explanations never end before ``max_new_tokens``, the mean of the recorded
     lengths."""
-    from service.model import checkpoint
-    from service.model.checkpoint import ModelSettings, Provenance
-    from service.model.decoding import Decoding
-
     network = shape.predictor.network
     network.backbone.get_output_embeddings().weight.data[network.eos_id] = 0.0
     decoding = Decoding(num_beams=5, max_new_tokens=round(statistics.mean(shape.lengths)))
@@ -196,15 +193,6 @@ async def _ask(server: Server, path: str, body: bytes | None = None) -> bytes:
 
 
 def _measure(options: argparse.Namespace) -> None:
-    import torch
-    from transformers.utils import logging
-
-    from benchmarks import shapes
-    from benchmarks.servers import floor_service, our_service, plain_service
-    from benchmarks.side_by_side import device_name, record, table
-    from service.model.hardware import choose_device
-    from service.model.predictor import Predictor
-
     logging.disable_progress_bar()
     device, plan = choose_device(options.device), Plan(options.turns, options.seconds)
     with ExitStack() as stack:
@@ -239,7 +227,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--turns", type=int, default=3, help="of each contestant (default 3)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each turn (default 5)")
     options = parser.parse_args(arguments)
-    wait_passively()
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda number, _: sys.exit(128 + number))  # by way of all that ends the servers
     try:

@@ -65,6 +65,12 @@ class Shape:
     def is_t5(self) -> bool:
         return isinstance(self.predictor.network.backbone, T5ForConditionalGeneration)
 
+    def first(self, texts: int) -> Shape:
+        """The same with fewer texts."""
+        return replace(
+            self, items=self.items[:texts], labels=self.labels[:texts], explanations=self.explanations[:texts]
+        )
+
     def copy_in(self, dtype: torch.dtype) -> Shape:
         """The same with weights of its own in another number format; the head stays float32."""
         predictor = copy.copy(self.predictor)

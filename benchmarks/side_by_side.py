@@ -35,15 +35,14 @@ class Comparison:
 
 
 def medians(contestants: Mapping[str, Callable[[], object]], turns: int) -> dict[str, float]:
-    """Median wall seconds of each, after one turn that does not count; they take turns, so that what else happens on
-    the machine meets all alike."""
+    """Median wall seconds of each; they take turns, so that what else happens on the machine meets all alike. The first
+    turn counts as the others do: warm them up before."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(turns + 1):
+    for _ in range(turns):
         for name, contestant in contestants.items():
             started = time.perf_counter()
             contestant()
-            if turn:
-                seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(time.perf_counter() - started)
     return {name: statistics.median(taken) for name, taken in seconds.items()}
 
 

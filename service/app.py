@@ -22,7 +22,7 @@ from service.lanes import LANES
 from service.logs import configure_logging
 from service.metrics import CONTENT_TYPE, Metrics
 from service.model.errors import XalError
-from service.model.threads import wait_passively
+from service.model.threads import wait_briefly
 from service.schemas import (
     AcquisitionRequest,
     AcquisitionResponse,
@@ -162,7 +162,7 @@ class XalService:
 
 
 def _load_predictor(settings: Settings) -> Predictor:
-    wait_passively()
+    wait_briefly()
     from service.answers import load_predictor
 
     return load_predictor(settings)

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from service.model.errors import InputError, XalError
-from service.model.threads import wait_passively
+from service.model.threads import wait_briefly
 from training.offline_parts import cache_directory
 from training.teacher_options import add_teacher_options, teacher_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    wait_passively()
+    wait_briefly()
     options = vars(_parser().parse_args(arguments))
     name, command = options.pop("command"), options.pop("function")
     try:

@@ -23,7 +23,8 @@ from service.model.network import Memory, Network
 
 logger = logging.getLogger(__name__)
 
-BUDGET = {"cpu": 8192, "cuda": 65536}  # tokens; more takes more memory, and saves less and less time per text
+# Bytes of keys and values at a time: the more texts share a step, the less each takes, by less and less.
+MEMORY = {"cpu": 768 * 2**20, "cuda": 4 * 2**30}
 REFILL = 4  # texts come in when there is room for one in so many of those at work: to read them singly takes longer
 
 
@@ -37,7 +38,7 @@ class Explainer:
 
     def __init__(self, network: Network, encoder: TextEncoder, decoding: Decoding, budget: int | None = None) -> None:
         self.network, self.encoder, self.decoding = network, encoder, decoding
-        self.budget = budget or BUDGET.get(network.device.type, BUDGET["cpu"])
+        self.budget = budget or MEMORY.get(network.device.type, MEMORY["cpu"]) // network.token_bytes
         self._done: list[tuple[int, Outcome]] = []  # what the next ``advance`` returns
         self._waiting: deque[Query] = deque()
         self._apart: deque[list[Query]] = deque()  # groups to try again, with no other text beside them

@@ -118,6 +118,11 @@ class Network(nn.Module, ABC):
         """The part that writes; its layers are what ``decoder_tuning`` speaks of."""
 
     @property
+    def token_bytes(self) -> int:
+        """Memory that the decoder takes for the keys and values of one token, in all of its layers."""
+        return token_bytes(self.decoder.config, next(self.decoder.parameters()).dtype)
+
+    @property
     def encoder_is_apart(self) -> bool:
         """Whether encoder and decoder are different modules; a prefix-LM is both in one."""
         return all(module is not self.encoder for module in self.decoder.modules())
@@ -209,6 +214,14 @@ def positions(config: Any) -> int | None:
     if family in {"t5", "mt5", "umt5", "longt5"} or not isinstance(count, int):
         return None
     return count - config.pad_token_id - 1 if counts_from_padding(config) else count
+
+
+def token_bytes(config: Any, dtype: torch.dtype) -> int:
+    """Memory for the keys and values of one token in all layers of a decoder."""
+    config = config.get_text_config(decoder=True)  # of a pair, the decoder's half
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * head_width * dtype.itemsize)
 
 
 def counts_from_padding(config: Any) -> bool:

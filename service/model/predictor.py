@@ -19,6 +19,7 @@ from service.model.errors import ItemError
 from service.model.explainer import Explainer
 from service.model.hardware import choose_device, choose_dtype
 from service.model.scoring import Normaliser
+from service.model.threads import limit_threads
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ class Predictor:
         and InputError for a device or dtype that is not there.
         """
         place = choose_device(device)
+        if place.type == "cpu":
+            limit_threads()
         return cls(checkpoint.load(directory, choose_dtype(dtype, place, checkpoint.weights_size(directory))), place)
 
     def estimated_tokens(self, item: Item) -> int:
@@ -117,7 +120,7 @@ class Predictor:
         self, *, num_beams: int | None = None, max_new_tokens: int | None = None, budget: int | None = None
     ) -> Explainer:
         """What explains texts as they come. num_beams, max_new_tokens: see ``explanations``. budget: tokens whose keys
-        and values are held at once; None for what suits the device."""
+        and values are held at once; None for as many as take the memory that suits the device."""
         wanted = self.decoding.max_new_tokens if max_new_tokens is None else max_new_tokens
         decoding = Decoding(
             num_beams=self.decoding.num_beams if num_beams is None else num_beams,

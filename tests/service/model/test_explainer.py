@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from service.model import decoding
-from service.model.classification import Item, Outcome, Prediction
+from service.model import explainer as explainer_module
+from service.model.classification import Item, Outcome, Prediction, Query, classify
 from service.model.decoding import Decoding, beam_search
 from service.model.errors import ItemError
 from service.model.explainer import Explainer
@@ -97,6 +98,17 @@ def test_no_more_tokens_are_held_than_the_budget_allows(predictor: Predictor) ->
         explainer.advance()
         held = [query.length + cue + written for query in explainer._texts]
         assert len(held) <= 1 or len(held) * max(held) <= 200
+
+
+def test_a_budget_is_as_many_tokens_as_fit_the_memory(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = predictor.network
+    query = Query.of(0, ITEMS[0], predictor.encoder, candidates=False)
+    with torch.inference_mode():
+        memory, _ = classify(network, predictor.encoder, [query])
+        opening = network.begin(network.remember(memory), torch.tensor([0]), network.cues[0])
+    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in opening.cache.layers)
+    monkeypatch.setitem(explainer_module.MEMORY, "cpu", 300 * held // opening.mask.shape[1])
+    assert predictor.explainer().budget == 300
 
 
 def test_room_is_what_would_be_taken_in_at_once(predictor: Predictor) -> None:

@@ -190,6 +190,11 @@ def test_a_batch_of_one_equals_a_batch_of_many(predictor: Predictor, explain: bo
     assert_same(with_long[0], predictor.predict([LONG], explain=explain)[0])
 
 
+def allow(predictor: Predictor, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an explainer hold so many tokens."""
+    monkeypatch.setitem(explainer_module.MEMORY, "cpu", tokens * predictor.network.token_bytes)
+
+
 @pytest.mark.parametrize("explain", [False, True])
 def test_outcomes_stand_in_the_items_order_however_they_are_batched(
     predictor: Predictor, explain: bool, monkeypatch: pytest.MonkeyPatch
@@ -198,7 +203,7 @@ def test_outcomes_stand_in_the_items_order_however_they_are_batched(
     expected = predictor.predict(items, explain=explain)
     monkeypatch.setattr(predictor_module, "BATCH_TOKENS", 50)
     monkeypatch.setattr(predictor_module, "WINDOW", 4)
-    monkeypatch.setitem(explainer_module.BUDGET, "cpu", 200)  # two or three texts with 3 beams of 12 tokens
+    allow(predictor, 200, monkeypatch)  # two or three texts with 3 beams of 12 tokens
     for found, outcome in zip(predictor.predict(items, explain=explain), expected, strict=True):
         assert_same(found, outcome)
 
@@ -373,7 +378,7 @@ def test_the_encoder_runs_once_for_head_search_and_candidates(predictor: Predict
 def test_each_text_is_encoded_once_in_whatever_batches(
     predictor: Predictor, encoded_rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(explainer_module.BUDGET, "cpu", 110)  # one or two texts with 3 beams of 12 tokens
+    allow(predictor, 110, monkeypatch)  # one or two texts with 3 beams of 12 tokens
     predictor.predict([*GOOD, *GOOD], explain=True)
     assert sum(encoded_rows) == 8
     assert len(encoded_rows) > 3
@@ -382,7 +387,7 @@ def test_each_text_is_encoded_once_in_whatever_batches(
 def test_the_budget_counts_what_the_beams_write(
     predictor: Predictor, encoded_rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(explainer_module.BUDGET, "cpu", 400)
+    allow(predictor, 400, monkeypatch)
     predictor.predict([Item({"text": "no"})] * 40, explain=True, num_beams=4, max_new_tokens=12)
     assert max(encoded_rows) <= 400 // (4 * 12)
     assert sum(encoded_rows) == 40

@@ -147,6 +147,16 @@ def test_the_hypotheses_are_generates(name: str) -> None:
             assert tokens[-1] == EOS or len(tokens) == 10
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_memory_of_a_token_is_what_its_keys_and_values_take(name: str) -> None:
+    model = model_of(CONFIGS[name], 0)
+    network = EncoderDecoder(model, 2, "cls", [(CONFIGS[name].decoder_start_token_id,)], EOS, PAD).eval()
+    batch = pad([[7, 3, 21]], PAD)
+    opening = network.begin(network.encode(TokenBatch(batch.ids, batch.mask)), torch.tensor([0]), network.cues[0])
+    assert network.token_bytes == sum(layer.keys.nbytes + layer.values.nbytes for layer in opening.cache.layers)
+
+
 def test_a_decoder_that_counts_by_itself_is_told_apart() -> None:
     assert all(takes_positions(model_of(config, 0).get_decoder()) for config in CONFIGS.values())
     assert not takes_positions(model_of(PegasusXConfig(**BART, block_size=8, num_global_tokens=2), 0).get_decoder())
