@@ -34,10 +34,10 @@ class Comparison:
     model: str
 
 
-def medians(contestants: Mapping[str, Callable[[], object]], turns: int) -> dict[str, float]:
+def medians(contestants: Mapping[T, Callable[[], object]], turns: int) -> dict[T, float]:
     """Median wall seconds of each; they take turns, so that what else happens on the machine meets all alike. The first
     turn counts as the others do: warm them up before."""
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    seconds: dict[T, list[float]] = {name: [] for name in contestants}
     for _ in range(turns):
         for name, contestant in contestants.items():
             started = time.perf_counter()

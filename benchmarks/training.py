@@ -1,10 +1,11 @@
-"""A training epoch side by side: the same losses over the same texts, one optimizer step for each text.
+"""A training epoch side by side: the same losses over the same texts, in the same optimizer steps.
 
     python -m benchmarks.training
 
-The authors' procedure, rebuilt from its description, encodes a text once for each of its explanations, pads texts to
-128 tokens and explanations to 60, and computes in float32. Ours encodes a text once, pads nothing, and computes in the
-number format that it chooses by itself; where a row says so, in float32.
+The authors' procedure, rebuilt from its description, runs one text at a time, encodes it once for each of its
+explanations, pads texts to 128 tokens and explanations to 60, and computes in float32. Ours encodes a text once, packs
+texts of a step by length, pads no further than to the longest, and computes in the number format that it chooses by
+itself. Both are measured with the gradients of eight texts added up for a step, and with a step for each text.
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ import copy
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import islice
 
 import torch
+from torch import Tensor
 
 from benchmarks import shapes
 from benchmarks.rivals import AUTHORS_LENGTH
 from benchmarks.shapes import DECODING, Shape
 from benchmarks.side_by_side import Comparison, device_name, medians, record, table
+from service.model.classification import Item
 from service.model.encoding import TokenBatch
 from service.model.errors import XalError
 from service.model.hardware import choose_device
 from service.model.network import Network
 from service.model.scoring import explanation_score
 from training.losses import total_loss
-from training.trainer import Precision, TrainerConfig, TrainingText, accumulate_gradients
+from training.trainer import TrainerConfig, TrainingText, accumulate_gradients
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,65 +54,77 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(shape: Shape, turns: int) -> Iterator[Comparison]:
-    per_text = {
-        name: seconds / len(shape.items) * 1000
-        for name, seconds in medians(
-            {
-                "ours": partial(our_epoch, shape, "auto"),
-                "ours, float32": partial(our_epoch, shape, "float32"),
-                "authors": partial(authors_epoch, shape),
-            },
-            turns,
-        ).items()
-    }
-    for ours, model in (("ours", ""), ("ours, float32", ", both float32")):
-        yield Comparison(
-            "training_vs_authors",
-            per_text[ours],
-            per_text["authors"],
-            "ms/text",
-            per_text["authors"] / per_text[ours],
-            device_name(shape.predictor.device),
-            shape.name + model,
+    contestants = {(name, size): run(shape, size) for size in STEPS for name, run in EPOCHS.items()}
+    for epoch in contestants.values():
+        epoch(shape.first(max(STEPS)))  # to warm up
+    seconds = medians({key: partial(epoch, shape) for key, epoch in contestants.items()}, turns)
+    per_text = {key: 1000 * taken / len(shape.items) for key, taken in seconds.items()}
+    for size, note in STEPS.items():
+        ours, other = per_text["ours", size], per_text["authors", size]
+        device = device_name(shape.predictor.device)
+        yield Comparison("training_vs_authors", ours, other, "ms/text", other / ours, device, f"{shape.name}, {note}")
+
+
+class OurEpoch:
+    """An epoch as the trainer runs it. size: texts of an optimizer step."""
+
+    def __init__(self, shape: Shape, size: int) -> None:
+        self.network = _fresh(shape)
+        self.optimizer = _optimizer(self.network)
+        self.config = TrainerConfig(batch_size=size, micro_batch_size=size)
+
+    def __call__(self, shape: Shape) -> float:
+        """-> the last step's loss."""
+        encoder = shape.predictor.encoder
+        texts = (
+            TrainingText(encoder.encode_fields(item.fields), label, explanations)
+            for item, label, explanations in zip(shape.items, shape.labels, shape.explanations, strict=True)
         )
+        loss = 0.0
+        while batch := list(islice(texts, self.config.batch_size)):
+            loss = accumulate_gradients(self.network, encoder, batch, self.config)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        return loss
 
 
-def our_epoch(shape: Shape, precision: Precision) -> float:
-    """One epoch as the trainer runs it, with batches of one text. -> the last text's loss."""
-    network, encoder = _fresh(shape), shape.predictor.encoder
-    config = TrainerConfig(batch_size=1, micro_batch_size=1, precision=precision)
-    optimizer = _optimizer(network)
-    loss = 0.0
-    for item, label, explanations in zip(shape.items, shape.labels, shape.explanations, strict=True):
-        text = TrainingText(encoder.encode_fields(item.fields), label, explanations)
-        loss = accumulate_gradients(network, encoder, [text], config)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return loss
+class AuthorsEpoch:
+    """An epoch as the authors' code runs it: everything padded, every text encoded for each of its explanations."""
 
+    def __init__(self, shape: Shape, size: int) -> None:
+        self.network = _fresh(shape)
+        self.optimizer = _optimizer(self.network)
+        self.size = size
 
-def authors_epoch(shape: Shape) -> float:
-    """One epoch as the authors' code runs it: everything padded, every text encoded for each of its explanations."""
-    network, encoder = _fresh(shape), shape.predictor.encoder
-    config = TrainerConfig()
-    optimizer = _optimizer(network)
-    loss = 0.0
-    for item, label, explanations in zip(shape.items, shape.labels, shape.explanations, strict=True):
-        copies = len(explanations)
-        texts = _padded([encoder.encode_fields(item.fields).ids] * copies, AUTHORS_LENGTH, network)
+    def __call__(self, shape: Shape) -> float:
+        """-> the last step's loss."""
+        rows = zip(shape.items, shape.labels, shape.explanations, strict=True)
+        loss = 0.0
+        while batch := list(islice(rows, self.size)):
+            loss = 0.0
+            for item, label, explanations in batch:
+                share = self._loss(shape, item, label, explanations) / len(batch)
+                share.backward()
+                loss += share.item()
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    def _loss(self, shape: Shape, item: Item, label: int, explanations: Sequence[Sequence[int]]) -> Tensor:
+        network, config, copies = self.network, TrainerConfig(), len(explanations)
+        ids = shape.predictor.encoder.encode_fields(item.fields).ids
         written = _padded(explanations, DECODING.max_new_tokens, network)
-        memory = network.encode(texts)
+        memory = network.encode(_padded([ids] * copies, AUTHORS_LENGTH, network))
         logits = network.classify(memory)[:1]
         log_probs = network.explanation_log_probs(memory, written)
         # Padding is computed like all else, and left out of the mean.
         scores = explanation_score(log_probs, written.mask).view(1, copies)
         labels = torch.tensor([label], device=network.device)
-        total = total_loss(logits, labels, scores, config.lambda1, config.lambda2, network.conditioning)
-        total.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        loss = total.item()
-    return loss
+        return total_loss(logits, labels, scores, config.lambda1, config.lambda2, network.conditioning)
+
+
+EPOCHS: dict[str, type[OurEpoch] | type[AuthorsEpoch]] = {"ours": OurEpoch, "authors": AuthorsEpoch}
+STEPS = {8: "a step for 8 texts", 1: "a step for each text"}
 
 
 def _padded(sequences: Sequence[Sequence[int]], length: int, network: Network) -> TokenBatch:
