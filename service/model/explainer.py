@@ -23,8 +23,9 @@ from service.model.network import Memory, Network
 
 logger = logging.getLogger(__name__)
 
-# Bytes of keys and values at a time: the more texts share a step, the less each takes, by less and less.
+# The more texts share a step, the less time each takes, by less and less. At a time, bytes of keys and values,
 MEMORY = {"cpu": 768 * 2**20, "cuda": 4 * 2**30}
+TEXTS = {"cpu": 256, "cuda": 1024}  # and texts, of which a small model could hold many
 REFILL = 4  # texts come in when there is room for one in so many of those at work: to read them singly takes longer
 
 
@@ -38,7 +39,9 @@ class Explainer:
 
     def __init__(self, network: Network, encoder: TextEncoder, decoding: Decoding, budget: int | None = None) -> None:
         self.network, self.encoder, self.decoding = network, encoder, decoding
-        self.budget = budget or MEMORY.get(network.device.type, MEMORY["cpu"]) // network.token_bytes
+        device = network.device.type if network.device.type in MEMORY else "cpu"
+        self.budget = budget or MEMORY[device] // network.token_bytes
+        self._most = TEXTS[device]
         self._done: list[tuple[int, Outcome]] = []  # what the next ``advance`` returns
         self._waiting: deque[Query] = deque()
         self._apart: deque[list[Query]] = deque()  # groups to try again, with no other text beside them
@@ -91,7 +94,8 @@ class Explainer:
     def _capacity(self, length: int) -> int:
         """How many texts of at most such a length fit the budget."""
         cue = max(map(len, self.network.cues))
-        return max(1, self.budget // (self.decoding.num_beams * self.decoding.max_new_tokens + cue + length))
+        each = self.decoding.num_beams * self.decoding.max_new_tokens + cue + length
+        return max(1, min(self._most, self.budget // each))
 
     def _entering(self) -> list[Query]:
         """The texts to take in now."""

@@ -67,10 +67,7 @@ def test_an_explanation_of_one_token_is_one(predictor: Predictor, num_beams: int
 
 
 def test_a_text_that_is_done_leaves_its_place_to_one_that_waits(predictor: Predictor) -> None:
-    one = predictor.explainer()
-    one.add([(0, ITEMS[0])])
-    one.advance()
-    fits = predictor.explainer(budget=one.budget // max(1, one.room) * 2)  # two or so at a time
+    fits = predictor.explainer(budget=150)  # two or so at a time
     fits.add(enumerate(ITEMS * 3))
     most, order = 0, []
     while fits.busy:
@@ -109,6 +106,18 @@ def test_a_budget_is_as_many_tokens_as_fit_the_memory(predictor: Predictor, monk
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in opening.cache.layers)
     monkeypatch.setitem(explainer_module.MEMORY, "cpu", 300 * held // opening.mask.shape[1])
     assert predictor.explainer().budget == 300
+
+
+def test_there_are_never_more_texts_at_work_than_a_device_takes(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(explainer_module.TEXTS, "cpu", 3)
+    explainer = predictor.explainer(budget=10**6)
+    assert explainer.room == 3
+    explainer.add(enumerate(ITEMS))
+    while explainer.busy:
+        explainer.advance()
+        assert len(explainer._at_work) <= 3
 
 
 def test_room_is_what_would_be_taken_in_at_once(predictor: Predictor) -> None:
