@@ -29,7 +29,6 @@ O_co = TypeVar("O_co", covariant=True)
 R = TypeVar("R")
 
 SLICE = 0.01  # seconds of explaining between two looks at what has arrived
-REFILL = 4  # of many that wait, some join when there is room for one in so many of those at work: to read takes longer
 LONGEST_RETRY_AFTER = 60.0  # seconds
 
 
@@ -40,9 +39,8 @@ class Explainer(Protocol[I_contra, O_co]):
     def busy(self) -> bool:
         """Whether any item waits or is at work."""
 
-    @property
-    def room(self) -> int:
-        """How many more items would be at work at once."""
+    def wanted(self, waiting: int) -> int:
+        """How many of so many items that wait had better join now; some, where none is at work."""
 
     def add(self, items: Iterable[tuple[int, I_contra]]) -> None:
         """Let items join, each with a number to know it by."""
@@ -173,7 +171,7 @@ class Batcher(Generic[I, O]):
             explainer = self._engine.explainer(
                 num_beams=work.num_beams, max_new_tokens=work.max_new_tokens, budget=self._explain_batch_tokens
             )
-            joining = lane.take(work, items=max(1, explainer.room))
+            joining = lane.take(work, items=explainer.wanted(lane.waiting(work)))
             while joining or at_work:
                 entering = dict(zip(numbers, joining, strict=False))
                 at_work |= entering
@@ -187,7 +185,8 @@ class Batcher(Generic[I, O]):
                 lane.ran(batch, answered, self._clock() - started)
                 if at_work and not explainer.busy:
                     raise RuntimeError(f"the engine gave no outcome for {len(at_work)} of its items")
-                joining = _joining(lane, work, explainer.room, len(at_work))
+                wanted = 0 if lane.others_wait(work) else explainer.wanted(lane.waiting(work))
+                joining = lane.take(work, items=wanted)
         except Exception as error:
             self._fail(lane, batch or lane.take(work), error)  # all that wait, where there is no explainer for them
 
@@ -209,10 +208,3 @@ class Batcher(Generic[I, O]):
         for ticket, _ in places:
             ticket.fail(InternalError())
             lane.drop(ticket)
-
-
-def _joining(lane: Lane[I, O], work: Work, room: int, at_work: int) -> list[Place[I, O]]:
-    """What joins the items of a Work that are at work."""
-    if lane.others_wait(work) or (lane.waiting(work) > room and room * REFILL < at_work):
-        return []
-    return lane.take(work, items=room)

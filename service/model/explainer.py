@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 # The more texts share a step, the less time each takes, by less and less. At a time, bytes of keys and values,
 MEMORY = {"cpu": 768 * 2**20, "cuda": 4 * 2**30}
 TEXTS = {"cpu": 256, "cuda": 1024}  # and texts, of which a small model could hold many
-REFILL = 4  # texts come in when there is room for one in so many of those at work: to read them singly takes longer
+REFILL = 4  # of many that wait, some join when there is room for one in so many of those at work: to read takes longer
 
 
 class Explainer:
@@ -70,6 +70,11 @@ class Explainer:
         longest = max((query.length for query in (*self._texts, *self._waiting)), default=0)
         return self._capacity(longest) - len(self._at_work) - len(self._waiting)
 
+    def wanted(self, waiting: int) -> int:
+        """How many of so many texts that wait elsewhere had better be added now."""
+        room = max(0, self.room)
+        return 0 if self._too_few(room, waiting) else min(room, waiting)
+
     def advance(self) -> list[tuple[int, Outcome]]:
         """Take in what fits, write one token of every beam. -> the items that are done, by their numbers."""
         entering = self._entering()
@@ -97,6 +102,10 @@ class Explainer:
         each = self.decoding.num_beams * self.decoding.max_new_tokens + cue + length
         return max(1, min(self._most, self.budget // each))
 
+    def _too_few(self, fitting: int, waiting: int) -> bool:
+        """Whether so many of those that wait are not worth the reading yet."""
+        return fitting < waiting and fitting * REFILL < len(self._at_work)
+
     def _entering(self) -> list[Query]:
         """The texts to take in now."""
         if not self._at_work:
@@ -112,7 +121,7 @@ class Explainer:
             if len(self._at_work) + fitting >= self._capacity(longest):
                 break
             fitting += 1
-        if fitting < len(self._waiting) and fitting * REFILL < len(self._at_work):
+        if self._too_few(fitting, len(self._waiting)):
             return []
         return [self._waiting.popleft() for _ in range(fitting)]
 

@@ -84,9 +84,8 @@ class Explainer:
     def busy(self) -> bool:
         return bool(self._at_work)
 
-    @property
-    def room(self) -> int:
-        return self._engine.capacity - len(self._at_work)
+    def wanted(self, waiting: int) -> int:
+        return min(waiting, self._engine.capacity - len(self._at_work))
 
     def add(self, items: Iterable[tuple[int, str]]) -> None:
         for number, text in items:
@@ -269,20 +268,6 @@ def test_only_so_many_are_at_work_as_there_is_room_for_and_who_is_done_leaves_it
     bench = run(scenario, Engine(capacity=2), explain_batch_tokens=7)
     assert bench.engine.steps == [["a", "bbb"], ["bbb", "cc"], ["bbb", "cc"], ["d"]]
     assert bench.engine.explainers == [(EXPLAIN, 7)]
-
-
-def test_of_many_that_wait_none_joins_alone() -> None:
-    """With eight places, when two are free: to read texts takes longer one by one than together."""
-
-    async def scenario(bench: Bench) -> None:
-        bench.engine.release(20, EXPLAIN)
-        texts = ["a", "bb", "ccc", *["dddd"] * 5, "e", "f", "g"]
-        assert len(await (await bench.submit(*texts, work=EXPLAIN))) == 11
-
-    steps = run(scenario, Engine(capacity=8)).engine.steps
-    assert [len(step) for step in steps[:4]] == [8, 7, 8, 7 - 2 + 1]
-    assert steps[2] == ["ccc", *["dddd"] * 5, "e", "f"]
-    assert steps[3] == [*["dddd"] * 5, "g"]
 
 
 def test_one_that_waits_alone_joins_however_many_are_at_work() -> None:

@@ -120,6 +120,23 @@ def test_there_are_never_more_texts_at_work_than_a_device_takes(
         assert len(explainer._at_work) <= 3
 
 
+def test_of_many_that_wait_none_is_wanted_alone(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To read texts takes longer one by one than together."""
+    monkeypatch.setitem(explainer_module.TEXTS, "cpu", 10)
+    explainer = predictor.explainer(budget=10**6)
+    assert [explainer.wanted(waiting) for waiting in (0, 1, 100)] == [0, 1, 10]
+    explainer.add([(number, ITEMS[0]) for number in range(8)])
+    explainer.advance()
+    assert len(explainer._at_work) == 8
+    assert explainer.wanted(1) == 1
+    assert explainer.wanted(2) == 2
+    assert explainer.wanted(3) == 2  # one in four of those at work
+    explainer.add([(8, ITEMS[0])])
+    explainer.advance()
+    assert explainer.wanted(1) == 1
+    assert explainer.wanted(2) == 0
+
+
 def test_room_is_what_would_be_taken_in_at_once(predictor: Predictor) -> None:
     explainer = predictor.explainer(budget=500)
     explainer.add([(0, ITEMS[2])])  # the longest
