@@ -10,17 +10,15 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
-from transformers.modeling_outputs import BaseModelOutput
 
+from benchmarks.rivals import generated
 from service.model import checkpoint
-from service.model.composed import Composed
 from service.model.hardware import choose_device, choose_dtype
 
 CLIENT_GONE = 499
@@ -41,36 +39,16 @@ class Writer:
         dtype = choose_dtype("auto", device, checkpoint.weights_size(directory))
         loaded = checkpoint.load(directory, dtype)
         self.network, self.encoder = loaded.network.to(device), loaded.encoder
-        self.task, decoding = loaded.settings.task, loaded.settings.decoding
-        self.settings: dict[str, Any] = {
-            "num_beams": decoding.num_beams,
-            "max_new_tokens": decoding.max_new_tokens,
-            "early_stopping": True,
-            "length_penalty": 1.0,
-            "do_sample": False,
-        }
+        self.task, self.decoding = loaded.settings.task, loaded.settings.decoding
 
     @torch.inference_mode()
     def explain(self, text: str) -> dict[str, str]:
         network, encoder = self.network, self.encoder
         encoded = encoder.encode_fields({self.task.fields[0]: text})
         memory = network.encode(encoder.inputs([encoded], network.device))
-        label = int(network.classify(memory).argmax())
-        if isinstance(network, Composed):
-            prefix, mask = network._prefix(memory)  # type: ignore[arg-type]
-            cue = torch.tensor([network.cues[label]], device=network.device)
-            written = network.decoder.generate(
-                inputs_embeds=torch.cat([prefix, network.decoder.get_input_embeddings()(cue)], dim=1),
-                attention_mask=torch.cat([mask, torch.ones_like(cue, dtype=torch.bool)], dim=1).long(),
-                **self.settings,
-            )
-        else:
-            written = network.backbone.generate(
-                encoder_outputs=BaseModelOutput(last_hidden_state=memory.states),
-                attention_mask=memory.mask.long(),
-                **self.settings,
-            )
-        return {"label": self.task.label_ids[label], "explanation": encoder.decode(written[0].tolist())}
+        labels = network.classify(memory).argmax(dim=1)
+        [(tokens, _)] = generated(network, memory, labels, self.decoding)
+        return {"label": self.task.label_ids[int(labels)], "explanation": encoder.decode(tokens)}
 
 
 def application(writer: Writer) -> FastAPI:

@@ -21,13 +21,12 @@ from transformers.modeling_outputs import BaseModelOutput
 from benchmarks.shapes import DECODING, Ending, Shape
 from benchmarks.side_by_side import quickest
 from service.model.composed import Composed
-from service.model.network import Memory
+from service.model.decoding import Decoding
+from service.model.network import Memory, Network
 from service.model.scoring import entropy
 
 AUTHORS_LENGTH, AUTHORS_BATCH = 128, 12
-SETTINGS: dict[str, Any] = {
-    "num_beams": DECODING.num_beams,
-    "max_new_tokens": DECODING.max_new_tokens,
+SEARCH: dict[str, Any] = {
     "early_stopping": True,
     "length_penalty": 1.0,
     "do_sample": False,
@@ -53,8 +52,14 @@ def authors_selection(shape: Shape) -> Scores:
         ids, mask = ids.to(network.device), mask.to(network.device)
         states = network.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         c = _entropies(network.head(states[:, 0].float()))
+        lengths = [shape.lengths[row] for row in rows]
         output = network.backbone.generate(
-            input_ids=ids, attention_mask=mask, logits_processor=_ending(shape, rows, 1), **SETTINGS
+            input_ids=ids,
+            attention_mask=mask,
+            logits_processor=LogitsProcessorList([Ending(lengths, DECODING.num_beams, network.eos_id, 1)]),
+            num_beams=DECODING.num_beams,
+            max_new_tokens=DECODING.max_new_tokens,
+            **SEARCH,
         )
         scores += zip(output.sequences_scores.tolist(), c, strict=True)
     return scores
@@ -71,7 +76,8 @@ def transformers_selection(shape: Shape, batch: int) -> Scores:
         rows = order[first : first + batch]
         memory = network.encode(encoder.inputs([texts[row] for row in rows], network.device))
         logits = network.classify(memory)
-        p = _written(shape, memory, rows, logits.argmax(dim=1))
+        written = generated(network, memory, logits.argmax(dim=1), DECODING, [shape.lengths[row] for row in rows])
+        p = [score for _, score in written]
         found |= dict(zip(rows, zip(p, _entropies(logits), strict=True), strict=True))
     return [found[row] for row in range(len(texts))]
 
@@ -137,34 +143,45 @@ def _translate(translator: Any, shape: Shape) -> None:
         )
 
 
-def _written(shape: Shape, memory: Memory, rows: Sequence[int], labels: Tensor) -> list[float]:
-    network = shape.predictor.network
-    if not isinstance(network, Composed):
-        output = network.backbone.generate(
-            encoder_outputs=BaseModelOutput(last_hidden_state=memory.states),
-            attention_mask=memory.mask.long(),
-            logits_processor=_ending(shape, rows, 1),
-            **SETTINGS,
-        )
-        return list(output.sequences_scores.tolist())
-    prefix, mask = network._prefix(memory)  # type: ignore[arg-type]
-    scores = torch.zeros(len(rows))
-    for label in labels.unique().tolist():  # one cue at a time: the last token must be a real one
-        own = (labels == label).nonzero().flatten()
-        cue = torch.tensor([network.cues[label]] * len(own), device=network.device)
-        output = network.decoder.generate(
-            inputs_embeds=torch.cat([prefix[own], network.decoder.get_input_embeddings()(cue)], dim=1),
-            attention_mask=torch.cat([mask[own], torch.ones_like(cue, dtype=torch.bool)], dim=1).long(),
-            logits_processor=_ending(shape, [rows[row] for row in own.tolist()], 0),
-            **SETTINGS,
-        )
-        scores[own.cpu()] = output.sequences_scores.cpu()
-    return list(scores.tolist())
+def generated(
+    network: Network, memory: Memory, labels: Tensor, decoding: Decoding, lengths: Sequence[int] | None = None
+) -> list[tuple[list[int], float]]:
+    """Tokens of each text's explanation as ``generate`` finds it, and what it takes for its score.
+
+    labels: (batch,), those that explanations are given. lengths: where each explanation is made to end, if anywhere.
+    """
+    found: dict[int, tuple[list[int], float]] = {}
+    settings: dict[str, Any] = {"num_beams": decoding.num_beams, "max_new_tokens": decoding.max_new_tokens, **SEARCH}
+    cues = network.cues_of(labels, len(labels))
+    for cue in dict.fromkeys(cues):  # one at a time: the last token must be a real one
+        rows = [row for row, own in enumerate(cues) if own == cue]
+        own, read = memory.select(torch.tensor(rows, device=network.device)), torch.tensor([cue] * len(rows))
+        read = read.to(network.device)
+        before = 0 if isinstance(network, Composed) else len(cue)
+        if lengths is not None:
+            ending = Ending([lengths[row] for row in rows], decoding.num_beams, network.eos_id, before)
+            settings["logits_processor"] = LogitsProcessorList([ending])
+        if isinstance(network, Composed):
+            prefix, mask = network._prefix(own)  # type: ignore[arg-type]
+            output = network.decoder.generate(
+                inputs_embeds=torch.cat([prefix, network.decoder.get_input_embeddings()(read)], dim=1),
+                attention_mask=torch.cat([mask, torch.ones_like(read, dtype=torch.bool)], dim=1).long(),
+                **settings,
+            )
+        else:
+            output = network.backbone.generate(
+                encoder_outputs=BaseModelOutput(last_hidden_state=own.states),
+                attention_mask=own.mask.long(),
+                decoder_input_ids=read,
+                **settings,
+            )
+        tokens = [_up_to(sequence[before:], network.eos_id) for sequence in output.sequences.tolist()]
+        found |= dict(zip(rows, zip(tokens, output.sequences_scores.tolist(), strict=True), strict=True))
+    return [found[row] for row in range(len(cues))]
 
 
-def _ending(shape: Shape, rows: Sequence[int], before: int) -> LogitsProcessorList:
-    lengths = [shape.lengths[row] for row in rows]
-    return LogitsProcessorList([Ending(lengths, DECODING.num_beams, shape.predictor.network.eos_id, before)])
+def _up_to(tokens: list[int], eos_id: int) -> list[int]:
+    return tokens[: tokens.index(eos_id) + 1] if eos_id in tokens else tokens
 
 
 def _entropies(logits: Tensor) -> list[float]:
