@@ -28,12 +28,8 @@ check: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.venv/benched: .venv/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
-	touch $@
-
 # Ours beside others: build/bench.json, and docs/performance.md says what it means.
-bench: .venv/benched
+bench: .venv/installed
 	$(BIN)/python -m benchmarks.selection $(BENCH_OPTIONS)
 	$(BIN)/python -m benchmarks.training $(BENCH_OPTIONS)
 	$(BIN)/python -m benchmarks.serving $(BENCH_OPTIONS)

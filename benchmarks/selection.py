@@ -18,7 +18,7 @@ from functools import partial
 import torch
 
 from benchmarks import shapes
-from benchmarks.rivals import TranslatorSelection, authors_selection, transformers_selection
+from benchmarks.rivals import AUTHORS_BATCH, TranslatorSelection, authors_selection, transformers_selection
 from benchmarks.shapes import Shape, forced_ends
 from benchmarks.side_by_side import Comparison, device_name, medians, quickest, record, table
 from service.model.errors import XalError
@@ -77,8 +77,7 @@ def _compared(shape: Shape, plan: Plan, turns: int) -> Iterator[Comparison]:
         plain = shape.first(batch)
         contestants["transformers, float32"] = partial(transformers_selection, batch=batch), plain
     if shape.is_t5:
-        two_batches = (shape if device.type == "cpu" else fast).first(24)
-        contestants["authors"] = authors_selection, two_batches
+        contestants["authors"] = authors_selection, (shape if device.type == "cpu" else fast).first(AUTHORS_BATCH)
         if (translator := TranslatorSelection.of(shape)) is not None:
             contestants["ctranslate2"] = translator, fast
     for run, own in contestants.values():

@@ -225,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", choices=SHAPES, default="default", help="the shape to serve")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
     parser.add_argument("--turns", type=int, default=3, help="of each contestant (default 3)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each turn (default 5)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each turn (default 4)")
     options = parser.parse_args(arguments)
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda number, _: sys.exit(128 + number))  # by way of all that ends the servers

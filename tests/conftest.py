@@ -1,5 +1,6 @@
 """Fixtures that several rooms' tests share: tiny backbones and a model directory in the fixed format."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests import tiny
 pytest_plugins = ["tests.service_fixtures", "tests.training_fixtures"]
 
 torch.set_num_threads(1)  # tiny models: a second thread only costs
+os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))  # commands: as many every time, or rounding may differ
 
 
 @pytest.fixture(scope="session")

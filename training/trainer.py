@@ -23,6 +23,7 @@ from service.model.hardware import multiplies_bfloat16
 from service.model.network import Conditioning, Network, Pooling
 from service.model.scoring import explanation_score
 from service.model.task import Task
+from service.model.threads import limit_threads
 from training.data import Example
 from training.losses import total_loss
 from training.tuning import PATTERN, tuned
@@ -102,6 +103,8 @@ def fit(
     Raises XalError where the loss stops being a number.
     """
     devices = [device] if device.type == "cuda" else []
+    if device.type == "cpu":
+        limit_threads()
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         if warm_start is None:

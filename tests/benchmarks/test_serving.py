@@ -131,7 +131,6 @@ def test_explanations_of_a_saved_model_all_have_the_mean_length(
 def test_the_server_without_a_queue_says_what_the_service_says(
     family: str, conditioning: str, make_model_dir: Callable[..., Path]
 ) -> None:
-    pytest.importorskip("fastapi")
     from benchmarks.plain_server import Writer
 
     directory = make_model_dir(family, conditioning)
@@ -150,7 +149,6 @@ def test_the_command_measures_and_records_with_a_tiny_model(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    pytest.importorskip("fastapi")
     directory = make_model_dir("t5")
     monkeypatch.setattr(shapes, "default_backbone", lambda *_: shape_of(directory))
     monkeypatch.chdir(tmp_path)
