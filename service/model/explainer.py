@@ -1,7 +1,6 @@
 """Continuous batching: texts wait, are explained some at a time, and leave their place to the next when they are done.
 
-Not a number of texts but a budget of tokens says how many are at work at once: those whose keys and values the decoder
-holds for them.
+How many are at work at once, a budget of tokens says: those whose keys and values the decoder holds for them.
 """
 
 from __future__ import annotations
