@@ -13,7 +13,21 @@ from service.model.errors import XalError
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-NEEDS = ("probabilities", "explanation_scores", "embeddings")
+NEEDS = ("probabilities", "explanation_scores", "embeddings", "dropout_probabilities", "labeled")
+
+DIMENSIONS = {"probabilities": 2, "explanation_scores": 1, "embeddings": 2, "dropout_probabilities": 3}
+
+
+@dataclass(frozen=True, eq=False)
+class LabeledScores:
+    """What the model of this round says about the m texts that are labeled already, in the order of labeling.
+
+    probabilities: P(y|x), (m, C). embeddings: h_0, (m, H). labels: the gold labels as indices below C, (m,).
+    """
+
+    probabilities: Floats
+    embeddings: NDArray[np.float32]
+    labels: Indices
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +35,9 @@ class PoolScores:
     """What the model of this round says about the n unlabeled texts, all arrays in the pool's order.
 
     probabilities: P(y|x), (n, C), rows add up to 1. explanation_scores: p of Eq. 6 for the top-1 hypothesis, (n,), at
-    most 0. embeddings: h_0, (n, H). An array that the strategy does not need may be None. normaliser: the sums of
-    Eq. 8 over the whole unlabeled pool, where a prefilter left only n of its texts here; None where all are.
+    most 0. embeddings: h_0, (n, H). dropout_probabilities: P(y|x) of T passes with dropout, (n, T, C). labeled: the
+    same model on the labeled texts. What the strategy does not need may be None. normaliser: the sums of Eq. 8 over the
+    whole unlabeled pool, where a prefilter left only n of its texts here; None where all are.
     Raises XalError for scores that are not finite, ValueError for arrays of another length.
     """
 
@@ -30,10 +45,12 @@ class PoolScores:
     probabilities: Floats | None = None
     explanation_scores: Floats | None = None
     embeddings: NDArray[np.float32] | None = None
+    dropout_probabilities: Floats | None = None
+    labeled: LabeledScores | None = None
     normaliser: scoring.Normaliser | None = None
 
     def __post_init__(self) -> None:
-        for name, dimensions in zip(NEEDS, (2, 1, 2), strict=True):
+        for name, dimensions in DIMENSIONS.items():
             values = getattr(self, name)
             if values is None:
                 continue
@@ -71,10 +88,10 @@ class PoolScores:
 class QueryStrategy:
     """A rule that says which texts to label next.
 
-    reference: where it was published. uses_explanations: whether its model trains on explanations too.
-    acquisition: how its model combines the terms of Eq. 8, when it is asked for acquisition scores after the export.
-    needs: the arrays of PoolScores that it reads, of ``probabilities``, ``explanation_scores``, ``embeddings``; with
-    none, the pool need not be scored. choose: (scores, size, rng) -> indices, first = ask first; call ``select``.
+    reference: where it was published. uses_explanations: whether its model trains on explanations too; ranks: whether
+    it then learns to rank them (Eq. 5) as well. acquisition: how its model combines the terms of Eq. 8, when it is
+    asked for acquisition scores after the export. needs: the arrays of PoolScores that it reads, of NEEDS; with none,
+    the pool need not be scored. choose: (scores, size, rng) -> indices, first = ask first; call ``select``.
     """
 
     name: str
@@ -83,6 +100,7 @@ class QueryStrategy:
     needs: frozenset[str]
     choose: Callable[[PoolScores, int, np.random.Generator], Indices]
     acquisition: scoring.Acquisition = "paper"
+    ranks: bool = True
 
     def __post_init__(self) -> None:
         if unknown := self.needs - set(NEEDS):
