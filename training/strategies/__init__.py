@@ -10,18 +10,26 @@ import inspect
 from collections.abc import Callable
 
 from service.model.errors import InputError
-from training.strategies.interface import PoolScores, QueryStrategy
+from training.strategies.ablations import entropy_with_explanations, xal_without_entropy, xal_without_ranking
+from training.strategies.bayesian import bald_sampling
+from training.strategies.interface import LabeledScores, PoolScores, QueryStrategy
 from training.strategies.random import random_sampling
-from training.strategies.uncertainty import entropy_sampling
+from training.strategies.uncertainty import breaking_ties_sampling, entropy_sampling, least_confidence_sampling
 from training.strategies.xal import standardised_xal_sampling, xal_sampling
 
-__all__ = ["STRATEGIES", "PoolScores", "QueryStrategy", "query_strategy"]
+__all__ = ["STRATEGIES", "LabeledScores", "PoolScores", "QueryStrategy", "query_strategy"]
 
 STRATEGIES: dict[str, Callable[..., QueryStrategy]] = {
     "random": random_sampling,
     "entropy": entropy_sampling,
+    "least-confidence": least_confidence_sampling,
+    "breaking-ties": breaking_ties_sampling,
+    "bald": bald_sampling,
     "xal": xal_sampling,
     "xal-std": standardised_xal_sampling,
+    "me-exp": entropy_with_explanations,
+    "xal-no-rank": xal_without_ranking,
+    "xal-no-me": xal_without_entropy,
 }
 
 

@@ -12,9 +12,44 @@ def entropy_sampling() -> QueryStrategy:
         reference="Lewis and Gale 1994; Settles 2009, section 3.1",
         uses_explanations=False,
         needs=frozenset({"probabilities"}),
-        choose=_choose_by_entropy,
+        choose=choose_by_entropy,
     )
 
 
-def _choose_by_entropy(scores: PoolScores, size: int, rng: np.random.Generator) -> Indices:  # noqa: ARG001
+def least_confidence_sampling() -> QueryStrategy:
+    """Least Confidence (LC): the highest 1 - max_y P(y|x) first."""
+    return QueryStrategy(
+        name="least-confidence",
+        reference="Lewis and Gale 1994; Culotta and McCallum 2005",
+        uses_explanations=False,
+        needs=frozenset({"probabilities"}),
+        choose=_choose_by_least_confidence,
+    )
+
+
+def breaking_ties_sampling() -> QueryStrategy:
+    """Breaking Ties (BK): the smallest margin P(y1|x) - P(y2|x) between the two most probable labels first."""
+    return QueryStrategy(
+        name="breaking-ties",
+        reference="Scheffer, Decomain and Wrobel 2001; Luo et al. 2005, JMLR 6",
+        uses_explanations=False,
+        needs=frozenset({"probabilities"}),
+        choose=_choose_by_margin,
+    )
+
+
+def choose_by_entropy(scores: PoolScores, size: int, rng: np.random.Generator) -> Indices:  # noqa: ARG001
+    """The highest entropy first; see QueryStrategy.choose."""
     return highest(scores.entropy, size)
+
+
+def _choose_by_least_confidence(scores: PoolScores, size: int, rng: np.random.Generator) -> Indices:  # noqa: ARG001
+    assert scores.probabilities is not None
+    # Not 1 - max: the subtraction rounds, and would make ties of what differs.
+    return highest(-scores.probabilities.max(axis=1), size)
+
+
+def _choose_by_margin(scores: PoolScores, size: int, rng: np.random.Generator) -> Indices:  # noqa: ARG001
+    assert scores.probabilities is not None
+    best_two = np.partition(scores.probabilities, -2, axis=1)[:, -2:]  # (n, 2), the higher one last
+    return highest(best_two[:, 0] - best_two[:, 1], size)

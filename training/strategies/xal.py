@@ -14,7 +14,7 @@ def xal_sampling(lambda_: float = scoring.LAMBDA) -> QueryStrategy:
 
     lambda_: weight of the explanation score against the entropy, >= 0; at 0 the choice is entropy's.
     """
-    return _sampling("xal", "Luo et al. 2023, arXiv 2310.05502, Eq. 8", "paper", lambda_)
+    return acquisition_sampling("xal", "Luo et al. 2023, arXiv 2310.05502, Eq. 8", "paper", lambda_)
 
 
 def standardised_xal_sampling(lambda_: float = scoring.LAMBDA) -> QueryStrategy:
@@ -23,10 +23,13 @@ def standardised_xal_sampling(lambda_: float = scoring.LAMBDA) -> QueryStrategy:
     Explanation scores that hardly differ then have the say that lambda_ gives them. lambda_: >= 0; at 0 the choice is
     entropy's.
     """
-    return _sampling("xal-std", "Luo et al. 2023, Eq. 8 of standardised terms", "standardized", lambda_)
+    return acquisition_sampling("xal-std", "Luo et al. 2023, Eq. 8 of standardised terms", "standardized", lambda_)
 
 
-def _sampling(name: str, reference: str, acquisition: Acquisition, lambda_: float) -> QueryStrategy:
+def acquisition_sampling(
+    name: str, reference: str, acquisition: Acquisition, lambda_: float, ranks: bool = True
+) -> QueryStrategy:
+    """A strategy of this name that asks for the highest s of Eq. 8 first; see QueryStrategy for the rest."""
     return QueryStrategy(
         name=name,
         reference=reference,
@@ -34,6 +37,7 @@ def _sampling(name: str, reference: str, acquisition: Acquisition, lambda_: floa
         needs=frozenset({"probabilities", "explanation_scores"}),
         choose=partial(_choose_by_acquisition_score, lambda_=lambda_, acquisition=acquisition),
         acquisition=acquisition,
+        ranks=ranks,
     )
 
 

@@ -1,26 +1,60 @@
 """What holds for every strategy, those to come included: each one in the registry is tested here."""
 
+import inspect
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
 
 from service.model.errors import InputError
-from training.strategies import STRATEGIES, PoolScores, QueryStrategy, query_strategy
+from training.strategies import STRATEGIES, LabeledScores, PoolScores, QueryStrategy, query_strategy
+from training.strategies.interface import Floats
+
+WEIGHTS = st.sampled_from([0.1, 0.5, 1.0, 4.0])
 
 
 @st.composite
 def pools(draw: st.DrawFn) -> tuple[PoolScores, int]:
-    """Scores of a pool, ties among them, and a query size that fits."""
-    n = draw(st.integers(1, 12))
-    weights = draw(arrays.arrays(np.float64, (n, 3), elements=st.sampled_from([0.1, 0.5, 1.0, 4.0])))
-    p = draw(arrays.arrays(np.float64, n, elements=st.sampled_from([-5.0, -1.5, -1.0, -0.1, 0.0])))
-    embeddings = draw(arrays.arrays(np.float32, (n, 2), elements=st.integers(-2, 2).map(float)))
-    return PoolScores(n, weights / weights.sum(axis=1, keepdims=True), p, embeddings), draw(st.integers(1, n))
+    """Scores of a pool, ties and texts without direction among them, and a query size that fits.
+
+    Two or three labels, one pass or several, none labeled or some.
+    """
+    n, m, classes = draw(st.integers(1, 12)), draw(st.integers(0, 4)), draw(st.integers(2, 3))
+
+    def probabilities(*shape: int) -> Floats:
+        weights = draw(arrays.arrays(np.float64, (*shape, classes), elements=WEIGHTS))
+        return weights / weights.sum(axis=-1, keepdims=True)
+
+    def embeddings(rows: int) -> NDArray[np.float32]:
+        return draw(arrays.arrays(np.float32, (rows, 2), elements=st.integers(-2, 2).map(float)))
+
+    scores = PoolScores(
+        n,
+        probabilities(n),
+        draw(arrays.arrays(np.float64, n, elements=st.sampled_from([-5.0, -1.5, -1.0, -0.1, 0.0]))),
+        embeddings(n),
+        probabilities(n, draw(st.integers(1, 3))),
+        LabeledScores(
+            probabilities(m), embeddings(m), draw(arrays.arrays(np.int64, m, elements=st.integers(0, classes - 1)))
+        ),
+    )
+    return scores, draw(st.integers(1, n))
+
+
+def all_arrays(scores: PoolScores) -> list[NDArray]:
+    """Every array that a strategy gets to see."""
+    found = []
+    for part in (scores, scores.labeled):
+        found += [value for value in vars(part).values() if isinstance(value, np.ndarray)]
+    return found
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.filterwarnings("error")
+@settings(deadline=None)
 @given(pools(), st.integers(0, 2**32))
 def test_a_choice_is_valid_and_its_seed_repeats_it(name: str, pool: tuple[PoolScores, int], seed: int) -> None:
     scores, size = pool
@@ -31,18 +65,37 @@ def test_a_choice_is_valid_and_its_seed_repeats_it(name: str, pool: tuple[PoolSc
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
+@settings(deadline=None, max_examples=25)
 @given(pools())
 def test_the_arrays_are_left_as_they_were(name: str, pool: tuple[PoolScores, int]) -> None:
     scores, size = pool
-    assert scores.probabilities is not None
-    assert scores.explanation_scores is not None
-    before = scores.probabilities.copy(), scores.explanation_scores.copy()
+    given_arrays = all_arrays(scores)
+    assert len(given_arrays) == 7
+    before = [array.copy() for array in given_arrays]
     query_strategy(name).select(scores, size, np.random.default_rng(0))
-    assert (scores.probabilities == before[0]).all()
-    assert (scores.explanation_scores == before[1]).all()
+    assert all((array == copy).all() for array, copy in zip(given_arrays, before, strict=True))
 
 
-@pytest.mark.parametrize("name", ["entropy", "xal", "xal-std"])
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_strategy_reads_what_it_says_that_it_needs(name: str) -> None:
+    rng = np.random.default_rng(4)
+    strategy = query_strategy(name)
+    arrays_of_pool = {
+        "probabilities": rng.dirichlet([1.0, 1.0], 9),
+        "explanation_scores": -rng.exponential(1.0, 9),
+        "embeddings": rng.normal(size=(9, 4)).astype(np.float32),
+        "dropout_probabilities": rng.dirichlet([1.0, 1.0], (9, 3)),
+        "labeled": LabeledScores(rng.dirichlet([1.0, 1.0], 2), rng.normal(size=(2, 4)), np.array([0, 1])),
+    }
+    only = {need: arrays_of_pool[need] for need in strategy.needs}
+    chosen = strategy.select(PoolScores(9, **only), 4, np.random.default_rng(0))
+    assert chosen.tolist() == strategy.select(PoolScores(9, **arrays_of_pool), 4, np.random.default_rng(0)).tolist()
+    for need in strategy.needs:
+        with pytest.raises(ValueError, match=f"{name} needs {need} of the pool"):
+            strategy.select(PoolScores(9, **{**only, need: None}), 4, rng)
+
+
+@pytest.mark.parametrize("name", ["entropy", "least-confidence", "breaking-ties", "xal", "xal-std", "xal-no-me"])
 @given(st.permutations(range(8)), st.integers(1, 8))
 def test_another_order_of_the_pool_changes_nothing_where_no_scores_tie(name: str, order: list[int], size: int) -> None:
     rng = np.random.default_rng(3)
@@ -55,18 +108,53 @@ def test_another_order_of_the_pool_changes_nothing_where_no_scores_tie(name: str
 def test_only_xal_trains_on_explanations() -> None:
     found: dict[str, QueryStrategy] = {name: query_strategy(name) for name in STRATEGIES}
     assert all(strategy.name == name for name, strategy in found.items())
-    assert {name for name, strategy in found.items() if strategy.uses_explanations} == {"xal", "xal-std"}
+    xal = {name for name in found if name.startswith("xal")} | {"me-exp"}
+    assert {name for name, strategy in found.items() if strategy.uses_explanations} == xal
     assert {name for name, strategy in found.items() if strategy.acquisition != "paper"} == {"xal-std"}
-    assert found["random"].needs == frozenset()
-    assert found["entropy"].needs == {"probabilities"}
-    assert found["xal"].needs == found["xal-std"].needs == {"probabilities", "explanation_scores"}
+    assert {name for name, strategy in found.items() if not strategy.ranks} == {"xal-no-rank"}
+
+
+EXPLAINED = {"probabilities", "explanation_scores"}
+NEEDS = {
+    "random": set(),
+    "entropy": {"probabilities"},
+    "least-confidence": {"probabilities"},
+    "breaking-ties": {"probabilities"},
+    "bald": {"dropout_probabilities"},
+    "xal": EXPLAINED,
+    "xal-std": EXPLAINED,
+    "me-exp": {"probabilities"},
+    "xal-no-rank": EXPLAINED,
+    "xal-no-me": {"explanation_scores"},
+}
+
+
+def test_what_each_strategy_needs() -> None:
+    assert {name: set(query_strategy(name).needs) for name in STRATEGIES} == NEEDS
+
+
+def test_lambda_is_a_parameter_of_those_that_use_eq_8() -> None:
+    with_lambda = {name for name, make in STRATEGIES.items() if "lambda_" in inspect.signature(make).parameters}
+    assert with_lambda == {"xal", "xal-std", "xal-no-rank"}
+    for name in with_lambda:
+        # The second text is the less certain one, the first the worse explained.
+        scores = PoolScores(
+            2,
+            np.array([[0.6, 0.4], [0.5, 0.5]]),
+            np.array([-3.0, -1.0]),
+            np.eye(2, dtype=np.float32),
+            labeled=LabeledScores(np.empty((0, 2)), np.empty((0, 2), dtype=np.float32), np.empty(0, dtype=np.int64)),
+        )
+        for lambda_, first in ((0.0, 1), (10.0, 0)):
+            assert query_strategy(name, lambda_=lambda_).select(scores, 1, np.random.default_rng(0)).tolist() == [first]
 
 
 def test_an_unknown_name_or_parameter_lists_what_there_is() -> None:
     with pytest.raises(
-        InputError, match="unknown query strategy 'ranodm'; expected one of random, entropy, xal, xal-std"
-    ):
+        InputError, match=r"unknown query strategy 'ranodm'; expected one of random, .*entropy"
+    ) as raised:
         query_strategy("ranodm")
+    assert str(raised.value).endswith(f"expected one of {', '.join(STRATEGIES)}")
     with pytest.raises(InputError, match="random has no parameter 'lambda_'; it has none"):
         query_strategy("random", lambda_=0.5)
     with pytest.raises(InputError, match="xal has no parameter 'lambda'; it has lambda_"):
