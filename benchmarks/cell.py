@@ -83,7 +83,7 @@ def run_cell(
         if settled.row.explains:
             found |= _explanations(predictor, data, judges, protocol, progress)
         with clock("score"):
-            scores = score_pool(predictor, unlabeled, explain=settled.row.explains, progress=progress)
+            scores = score_pool(predictor, unlabeled, explain=settled.row.explains, progress=progress).scores
         if settled.row.explains:
             found |= _terms(scores)
     return found | {

@@ -9,27 +9,22 @@ from service.model.classification import Item
 from service.model.decoding import score_explanations
 from service.model.errors import ItemError, XalError
 from service.model.predictor import Predictor
-from training.data import Example
 from training.explanation_quality import RankingAccuracy, ranking_accuracy
+from training.held_out import gold_first, rank
 
 TEXTS = 16  # scored at once, with all their explanations
 
 
 def rank_as_served(predictor: Predictor, data: DataSet) -> tuple[RankingAccuracy, RankingAccuracy | None]:
-    """Ranking accuracy of the scores that the service gives candidates: a model that is conditioned on labels scores
-    all of a text's given the label that it predicts. Over all texts, and over those whose label it predicts right, None
-    without any."""
-    items = [Item(example.fields, tuple(_gold_first(data, example).values())) for example in data.ranking]
+    """Ranking accuracy of the scores that the service gives candidates, over all texts and over those whose label is
+    predicted right (see ``rank``)."""
+    items = [Item(e.fields, tuple(gold_first(e, data.explanations).values())) for e in data.ranking]
     # What is generated beside the scores is not wanted here: one token of it is the least.
     outcomes = predictor.predict(items, explain=True, num_beams=1, max_new_tokens=1)
-    rows, right = [], []
     for example, outcome in zip(data.ranking, outcomes, strict=True):
         if isinstance(outcome, ItemError):
             raise XalError(f"ranking: text {example.id!r}: {outcome.message}")
-        rows.append(outcome.candidate_scores)
-        if outcome.label == example.label:
-            right.append(outcome.candidate_scores)
-    return ranking_accuracy(rows), ranking_accuracy(right) if right else None
+    return rank(data.ranking, [outcome for outcome in outcomes if not isinstance(outcome, ItemError)])
 
 
 def rank_given_own_labels(predictor: Predictor, data: DataSet) -> RankingAccuracy:
@@ -39,7 +34,7 @@ def rank_given_own_labels(predictor: Predictor, data: DataSet) -> RankingAccurac
     rows: list[list[float]] = []
     for first in range(0, len(data.ranking), TEXTS):
         examples = data.ranking[first : first + TEXTS]
-        written = [_gold_first(data, example) for example in examples]
+        written = [gold_first(example, data.explanations) for example in examples]
         texts = [encoder.encode_fields(example.fields) for example in examples]
         with torch.inference_mode():
             scores = score_explanations(
@@ -52,9 +47,3 @@ def rank_given_own_labels(predictor: Predictor, data: DataSet) -> RankingAccurac
         k = len(data.task.labels)
         rows += [scores[row * k : (row + 1) * k] for row in range(len(examples))]
     return ranking_accuracy(rows)
-
-
-def _gold_first(data: DataSet, example: Example) -> dict[str, str]:
-    """Label -> the teacher's explanation for it, the gold label's (the reasonable one) first."""
-    own = data.explanations[example.id]
-    return {label: own[label] for label in sorted(own, key=lambda label: label != example.label)}

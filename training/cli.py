@@ -69,7 +69,7 @@ def _demo_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(**options: Any) -> None:
-    _quiet_libraries()
+    quiet_libraries()
     from training.demo import demo
 
     demo(cache=cache_directory(), **options)
@@ -80,18 +80,46 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     add("--task", type=Path, required=True, help="task file (YAML)")
     add("--data", type=Path, required=True, help="JSONL, CSV or Parquet; a column split says train, dev or test")
     add("--output", type=Path, required=True, help="run directory; a run that is there goes on")
-    add("--strategy", required=True, help="query strategy: random, entropy, xal or xal-std")
+    add("--strategy", required=True, help="query strategy, or several (xal,entropy,random); --list-strategies has all")
     add("--test", type=Path, help="a test set in a file of its own")
     add("--dev", type=Path, help="a development set in a file of its own")
-    add("--budget", type=int, help="labels in all (default 500)")
-    add("--query-size", type=int, help="labels a round (default 100)")
-    add("--initial-set", type=int, help="number of the first random draw (default 0)")
-    add("--seed", type=int, help="seed of training and selection (default 0)")
-    add("--lambda", type=float, dest="lambda_", help="weight of the explanation score in Eq. 8 (default 0.5)")
+    add("--budget", type=int, help="labels in all (default 500; with --until the whole pool)")
+    add("--query-size", type=int, help="labels a round (default 100; with --until 50)")
+    help = "stop at this share of the upper bound, the macro-F1 of training on the whole pool, measured once: 0.9"
+    add("--until", type=float, metavar="SHARE", help=help)
+    add(
+        "--initial", choices=("random", "diverse"), help="the first texts: at random (default), or spread over the pool"
+    )
+    add("--initial-set", type=_several("numbers"), help="number of the first draw, or several: 0-2 (default 0)")
+    add("--seed", type=_several("numbers"), help="seed of training and selection, or several: 0-2 (default 0)")
+    help = "weight of the explanation score in Eq. 8, or several: 0.2,0.5 (default 0.5)"
+    add("--lambda", type=_several("weights"), dest="lambda_", help=help)
     _prefilter_options(parser)
-    add("--keep-models", choices=("all", "last"), help="whose model to keep: every round's or the last (default all)")
+    help = "whose model to keep: every round's, the last, or none once the run is finished (default all)"
+    add("--keep-models", choices=("all", "last", "none"), help=help)
+    add("--jobs", type=int, help="runs at a time, of several (default: one for each GPU, or one)")
     add_teacher_options(parser.add_argument_group("explanations"))
+    _judge_options(parser.add_argument_group("how good the explanations are"))
     _training_options(parser.add_argument_group("model and training"))
+
+
+def _several(kind: str) -> Callable[[str], Any]:
+    """Reads an option that stands for several values; see training/values.py."""
+
+    def read(text: str) -> Any:
+        from training import values
+
+        try:
+            return getattr(values, kind)(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
+
+
+def _judge_options(group: argparse._ArgumentGroup) -> None:
+    help = "measure ranking and consistency each round, on so many held-out texts that the teacher explains (default 0)"
+    group.add_argument("--measure-explanations", type=int, metavar="N", help=help)
 
 
 def _prefilter_options(parser: argparse.ArgumentParser) -> None:
@@ -112,8 +140,8 @@ _TRAINER_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
     "batch_size": (int, "texts per optimizer step"),
     "micro_batch_size": (int, "texts in memory at a time"),
     "warmup": (float, "share of the steps in which the learning rate rises"),
-    "lambda1": (float, "weight of the generation loss, Eq. 7"),
-    "lambda2": (float, "weight of the ranking loss, Eq. 7"),
+    "lambda1": (_several("weights"), "weight of the generation loss, Eq. 7, or several"),
+    "lambda2": (_several("weights"), "weight of the ranking loss, Eq. 7, or several"),
     "pooling": (str, "what h_0 is: cls or mean"),
     "conditioning": (str, "what an explanation is given beside the text: none, or label"),
     "precision": (str, "what the model computes in: auto (bfloat16 where the hardware has it), float32 or bfloat16"),
@@ -140,24 +168,33 @@ def _training_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _run(**options: Any) -> None:
-    _quiet_libraries()
-    from training.prefilter import Kept
-    from training.setup import RunOptions, prepare
+    quiet_libraries()
+    from training.experiment import Grid, check_directory
+    from training.jobs import Job, run_jobs, run_loop
+    from training.setup import RunOptions, check
 
     trainer = {name: options.pop(name) for name in _TRAINER_FLAGS if name in options}
     if "train_on_explanations" in options:
         options["train_on_explanations"] = options["train_on_explanations"] == "yes"
-    llm = teacher_config(options)
-    loop, notes = prepare(RunOptions(**options, llm=llm, trainer=trainer), cache=cache_directory())
-    for note in notes:
-        print(f"note: {note}")
-    for entry in loop.rounds():
-        seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in entry["seconds"].items())
-        print(f"round {entry['round']}: {entry['n_labeled']} labels, macro-F1 {entry['macro_f1']:.3f} (s: {seconds})")
-        if entry.get("prefilter"):
-            print(f"         prefilter: {Kept(**entry['prefilter'])}")
-    print(f"next: xal report {loop.directory} --output DIR")
-    print(f"      xal export {loop.directory} --round {entry['round']} --output DIR")
+    at_once = options.pop("jobs", None)
+    if at_once is not None and at_once < 1:
+        raise InputError(f"--jobs: expected at least 1, found {at_once}")
+    llm, judge = teacher_config(options), None
+    grid = Grid.of(options, trainer)
+    common = RunOptions(**options, strategy=grid.strategies[0], llm=llm, judge=judge, trainer=trainer)
+    cells, output = grid.cells(), common.output
+    if grid.is_single:
+        last = run_loop(cells[0].options(common, alone=True), cache_directory())
+        print(f"next: xal report {output} --output DIR")
+        print(f"      xal export {output} --round {last['round']} --output DIR")
+        return
+    check_directory(output)
+    jobs = [Job(cell.name, cell.options(common)) for cell in cells]
+    for job in jobs:
+        check(job.options)
+    print(f"{len(jobs)} runs in {output}", flush=True)
+    run_jobs(jobs, cache_directory(), at_once=at_once)
+    print(f"next: xal report {output} --output DIR")
 
 
 def _backbone_options(parser: argparse.ArgumentParser) -> None:
@@ -169,7 +206,7 @@ def _backbone_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _backbone(action: str, name: str = "") -> None:
-    _quiet_libraries()
+    quiet_libraries()
     from training.backbones import listing, prepare
 
     print(listing(cache_directory()) if action == "list" else prepare(name, cache_directory()))
@@ -196,7 +233,7 @@ def _score_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _score(model: Path, input: Path, output: Path, device: str = "auto", dtype: str = "auto", **options: Any) -> None:
-    _quiet_libraries()
+    quiet_libraries()
     from service.model.predictor import Predictor
     from training.offline_scoring import score_file
     from training.prefilter import Prefilter
@@ -226,7 +263,7 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(run: Path, number: int, output: Path, device: str = "auto") -> None:
-    _quiet_libraries()
+    quiet_libraries()
     from training.export import export
 
     version = export(run, number, output, device=device)
@@ -267,13 +304,13 @@ def _doctor_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _doctor(**options: Any) -> None:
-    _quiet_libraries()
+    quiet_libraries()
     from training.doctor import doctor
 
     doctor(cache=cache_directory(), **options)
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Keep loading bars, reports and retries of libraries out of the terminal; errors still come through."""
     from huggingface_hub.utils import logging as hub_logging
     from huggingface_hub.utils.tqdm import enable_progress_bars

@@ -35,12 +35,27 @@ class DataFile(BaseModel):
         return cls(file=str(path.absolute()), sha256=data_hash(path))
 
 
+class Until(BaseModel):
+    """Where a run stops before its budget is spent: at ``target`` = share * upper_bound, test macro-F1, 0 to 1.
+
+    upper_bound: of a model that was trained on the labels of the whole pool (see upper_bound.py).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    share: float = Field(gt=0, le=1)
+    upper_bound: float = Field(ge=0, le=1)
+    target: float = Field(ge=0, le=1)
+
+
 class RunConfig(BaseModel):
     """One simulated run of Algorithm 1.
 
     task: a task file's content. data, test_data, dev_data: see splits.py. strategy, lambda_: how the next texts are
     chosen (Eq. 8). prefilter: which texts are explained before that, None where all are. budget: labels in all;
-    query_size: labels a round (L); initial_set: number of the first draw; seed: of training and selection. model: what
+    query_size: labels a round (L); until: where to stop before that; initial: how the first texts are drawn, at random
+    or spread out; initial_set: number of that draw; seed: of training and selection. measure_explanations: held-out
+    texts whose explanations are measured each round; judge: the LLM that judges them, beside others. model: what
     --model named. teacher: its name, None where the model learns from labels alone; explanations: the file of recorded
     ones, llm: where and how one is asked. only_explained: the pool is what the file explains. adaptation: how the
     backbone was adapted before round 0, and to which corpus, None where it was not. num_beams, max_new_tokens: how
@@ -57,10 +72,14 @@ class RunConfig(BaseModel):
     only_explained: bool
     budget: int
     query_size: int
+    until: Until | None = None
+    initial: Literal["random", "diverse"] = "random"
     initial_set: int = Field(ge=0)
     seed: int = Field(ge=0)
     lambda_: float = Field(ge=0, allow_inf_nan=False, alias="lambda")
     prefilter: Prefilter | None = None
+    measure_explanations: int = Field(default=0, ge=0)
+    judge: str | None = None
     model: str
     teacher: str | None
     explanations: DataFile | None
@@ -70,7 +89,7 @@ class RunConfig(BaseModel):
     num_beams: int = Field(ge=1)
     max_new_tokens: int = Field(ge=1)
     warm_start: bool
-    keep_models: Literal["all", "last"]
+    keep_models: Literal["all", "last", "none"]
     device: str
 
     @property

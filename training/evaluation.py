@@ -1,11 +1,14 @@
-"""How good a classifier is on labeled texts, and a learning curve as one number."""
+"""How good a classifier is on labeled texts, how well it knows that, and a learning curve as one number."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.metrics import f1_score
+
+CALIBRATION_BINS = 15
 
 
 def evaluate(gold: Sequence[str], predicted: Sequence[str], label_ids: Sequence[str]) -> dict[str, Any]:
@@ -28,6 +31,22 @@ def evaluate(gold: Sequence[str], predicted: Sequence[str], label_ids: Sequence[
         "accuracy": right / len(gold),
         "per_class_f1": dict(zip(label_ids, map(float, scores), strict=True)),
     }
+
+
+def calibration_error(probabilities: ArrayLike, gold: ArrayLike, bins: int = CALIBRATION_BINS) -> float:
+    """Expected calibration error (Guo et al. 2017): how far a classifier's confidence is from how often it is right.
+
+    ECE = sum_b n_b/n |accuracy_b - confidence_b| over bins of equal width of the probability given to the predicted
+    label, each open below and closed above. probabilities: P(y|x), (n, C). gold: indices of the gold labels, (n,).
+    -> 0 (says what it knows) to 1. Raises ValueError for no texts or different lengths.
+    """
+    p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(gold)
+    if p.ndim != 2 or len(p) < 1 or y.shape != p.shape[:1]:
+        raise ValueError(f"expected probabilities (n, C) and n gold labels, at least one; found {p.shape}, {y.shape}")
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == y
+    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(bin_of, weights=right - confidence, minlength=bins)  # n_b (accuracy_b - confidence_b)
+    return float(np.abs(gaps).sum() / len(p))
 
 
 def area_under_curve(n_labeled: Sequence[int], values: Sequence[float]) -> float:

@@ -13,10 +13,11 @@ from service.model.predictor import Predictor
 from service.model.scoring import Normaliser, pool_normaliser
 from service.model.task import Task
 from training.config import RunConfig
-from training.loop import model_directory, read_rounds
+from training.loop import read_rounds
 from training.pool import Pool
 from training.predictions import score_pool
-from training.setup import splits_of
+from training.round_model import model_directory
+from training.run_data import splits_of
 
 
 def export(run: Path, number: int, output: Path, *, device: str = "auto", progress: bool = True) -> str:
@@ -34,7 +35,9 @@ def export(run: Path, number: int, output: Path, *, device: str = "auto", progre
         raise InputError(f"{output} exists; give an --output that does not, or remove it first")
     source = model_directory(run, number)
     if not source.is_dir():
-        raise InputError(f"{run}: the model of round {number} was not kept (keep_models: last); export the last round")
+        raise InputError(
+            f"{run}: the model of round {number} was not kept (keep_models: {config.keep_models}); export another round"
+        )
     verify(source)
     settings = replace(read_settings(source), normaliser=_normaliser(run, config, rounds, number, device, progress))
     return resave(source, output, settings, _provenance(run, config, rounds[number]))
@@ -58,7 +61,7 @@ def _normaliser(
     if not pool.unlabeled:
         return None
     predictor = Predictor.load(model_directory(run, number), device=device, dtype=config.trainer.precision)
-    scores = score_pool(predictor, pool.unlabeled, explain=True, progress=progress)
+    scores = score_pool(predictor, pool.unlabeled, explain=True, progress=progress).scores
     assert scores.explanation_scores is not None  # asked for in the line above
     return pool_normaliser(scores.explanation_scores, scores.entropy)
 

@@ -7,10 +7,8 @@ there; what the open round had already paid for (its explanations, its trained m
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,29 +17,31 @@ from typing import Any
 
 import numpy as np
 
-from service.model import checkpoint
-from service.model.checkpoint import ModelSettings, Provenance
-from service.model.decoding import Decoding
-from service.model.errors import CheckpointError, InputError
-from service.model.hardware import choose_device
+from service.model.errors import InputError
 from service.model.predictor import Predictor
 from service.model.task import Task
 from training.clock import Clock
 from training.config import RunConfig
 from training.data import Example
+from training.dropout import dropout_probabilities
+from training.extremes import extremes
+from training.held_out import measure_explanations
+from training.judge import Judge, train_word_judge
 from training.pool import Pool, check_budget, initial_set
-from training.predictions import ExplainedPart, measure, score_pool, score_prefiltered
+from training.predictions import Scored, measure, score_labeled, score_pool, score_prefiltered
 from training.prefilter import STREAM as PREFILTER_STREAM
 from training.prefilter import Kept
 from training.records import write_atomically
+from training.round_map import MAP_FILE, save_map
+from training.round_model import ModelMaker, model_directory, round_directory
 from training.runs import CONFIG_FILE, METRICS_FILE
-from training.selection import diagnose
+from training.selection import diagnose, redundancy
 from training.splits import Splits
 from training.strategies import PoolScores, QueryStrategy
 from training.teacher import Explained, Teacher, Usage
-from training.trainer import fit
 
-SELECTION_STREAM = 2  # keeps the strategies' draws apart from every other generator seeded with a small number
+# Keep these draws apart from every other generator that is seeded with a small number.
+SELECTION_STREAM, DROPOUT_STREAM, PICTURE_STREAM = 2, 4, 5
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class Loop:
     """One run of Algorithm 1 over simulated labels.
 
     teacher: explains the texts of each round; None where the model learns from labels alone. source: the pre-trained
-    weights that every round starts from.
+    weights that every round starts from. shared: where the runs of an experiment keep the models of their first rounds
+    (see ModelMaker), None for a run of its own. judges: who else, by name, says which label the explanations of
+    splits.explained argue for, beside the one who learns from the round's own explanations.
     """
 
     config: RunConfig
@@ -60,6 +62,8 @@ class Loop:
     source: str
     directory: Path
     progress: bool = True
+    shared: Path | None = None
+    judges: tuple[tuple[str, Judge], ...] = ()
 
     def rounds(self) -> Iterator[dict[str, Any]]:
         """Every round as metrics.json holds it, the moment it is finished; those of an earlier start come first.
@@ -74,16 +78,14 @@ class Loop:
             pool = Pool(self.splits.train)
             for finished in rounds:
                 pool.label(finished["selected_ids"])
-            chosen = initial_set(self.splits.train, self.config.query_size, self.config.initial_set)
-            if rounds:
-                chosen = rounds[-1]["queried_ids"]
+            chosen = rounds[-1]["queried_ids"] if rounds else self._initial_set()
             while chosen:
                 pool.label(chosen)
                 rounds.append(self._round(len(rounds), chosen, pool))
                 write_atomically(self.directory / METRICS_FILE, _to_json(rounds))
-                self._drop_old_model(len(rounds) - 1)
-                yield rounds[-1]
                 chosen = rounds[-1]["queried_ids"]
+                self._drop_models(len(rounds) - 1, last=not chosen)
+                yield rounds[-1]
 
     def _begin(self) -> None:
         if (self.directory / "rounds").exists():  # something was trained by the settings that stand there
@@ -93,118 +95,143 @@ class Loop:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config.save(self.directory)
 
+    def _initial_set(self) -> list[str]:
+        config, pool = self.config, self.splits.train
+        if config.initial == "random":
+            return initial_set(pool, config.query_size, config.initial_set)
+        from training.cold_start import diverse_initial_set
+
+        return diverse_initial_set(
+            pool, config.query_size, config.initial_set, task=self.task, source=self.source, device=config.device
+        )
+
     def _round(self, number: int, chosen: list[str], pool: Pool) -> dict[str, Any]:
         """Everything from the new labels to the next choice; returns the round's entry for metrics.json."""
-        clock = Clock()
+        clock, labeled, unlabeled = Clock(), pool.labeled, pool.unlabeled
         with clock("teach"):
-            explained = self._explain(pool.labeled)
+            explained = self._explain(labeled)
         with clock("train"):
-            directory = self._train(number, pool.labeled, explained)
+            maker = ModelMaker(
+                self.config, self.task, self.source, self.strategy.acquisition, self.shared, self.progress
+            )
+            directory = maker.make(self.directory, number, labeled, explained)
             predictor = Predictor.load(directory, device=self.config.device, dtype=self.config.trainer.precision)
         clock.seconds["train"] = predictor.manifest["lineage"]["train_seconds"]  # of an earlier start, perhaps
         with clock("evaluate"):
             test = measure(predictor, self.splits.test, progress=self.progress)
             dev = measure(predictor, self.splits.dev, progress=self.progress) if self.splits.dev else None
-        unlabeled = pool.unlabeled
-        to_query = min(self.config.query_size, self.config.budget - len(pool.labeled_ids))
+            explanations, usage = self._measure_explanations(predictor, explained)
+        to_query = self._to_query(len(labeled), test["macro_f1"])
         with clock("score"):
-            scores, part = self._score(number, predictor, unlabeled, last=to_query == 0)
+            scored = self._score(number, predictor, unlabeled, labeled, last=to_query == 0)
         with clock("select"):
-            next_query = self._select(number, scores, to_query)
-        explained_pool = scores.explanation_scores is not None and bool(next_query)
+            next_query = self._select(number, scored.scores, to_query)
+        self._save_map(number, scored, next_query)
         return {
             "round": number,
-            "n_labeled": len(pool.labeled_ids),
+            "n_labeled": len(labeled),
             **test,
             "dev": dev,
             "n_test": len(self.splits.test),
             "selected_ids": chosen,
-            "queried_ids": [unlabeled[part.places[index] if part else index].id for index in next_query[:to_query]],
+            "queried_ids": [scored.texts[index].id for index in next_query[:to_query]],
             "seconds": clock.seconds,
-            "teacher": asdict(explained.usage),
-            "normaliser": _normaliser(scores),
-            "selection": self._diagnose(scores, next_query) if explained_pool else None,
-            "prefilter": asdict(self._kept(part, len(next_query))) if part else None,
+            "teacher": asdict(explained.usage + usage),
+            "normaliser": _normaliser(scored.scores),
+            **self._described(scored, next_query),
+            "explanations": explanations,
+            "explanation_examples": extremes(scored.texts, scored.predictions, self.task) if scored.explained else None,
             "model_version": predictor.model_version,
         }
 
-    def _explain(self, labeled: Sequence[Example]) -> Explained:
-        """The teacher's explanations of all labeled texts; thanks to its cache an LLM is paid for the new ones only."""
+    def _explain(self, texts: Sequence[Example]) -> Explained:
+        """The teacher's explanations of all these texts; thanks to its cache an LLM is paid for the new ones only."""
         if self.teacher is None:
             return Explained({}, Usage())
-        return self.teacher.explain({example.id: example.fields for example in labeled})
+        return self.teacher.explain({example.id: example.fields for example in texts})
 
-    def _train(self, number: int, labeled: Sequence[Example], explained: Explained) -> Path:
-        """Train this round's model and save it, unless a killed run already had; returns its model directory."""
-        config = self.config
-        directory = model_directory(self.directory, number)
-        digest = _digest(labeled, explained)
-        if _trained_on(directory, digest):
-            return directory
-        shutil.rmtree(directory.parent, ignore_errors=True)  # what a run killed while saving left there
-        begin = time.perf_counter()
-        network, encoder = fit(
-            labeled,
-            explained.explanations if config.trains_on_explanations else None,
-            task=self.task,
-            source=self.source,
-            config=config.trainer,
-            seed=config.seed,
-            device=choose_device(config.device),
-            warm_start=model_directory(self.directory, number - 1) if config.warm_start and number else None,
-            progress=self.progress,
-        )
-        settings = ModelSettings(
-            task=self.task,
-            pooling=config.trainer.pooling,
-            conditioning=config.trainer.conditioning,
-            decoding=Decoding(config.num_beams, config.max_new_tokens),
-            normaliser=None,  # known once this model has scored the pool; export puts it in
-            trained_on_explanations=config.trains_on_explanations,
-            acquisition=self.strategy.acquisition,
-        )
-        seconds = round(time.perf_counter() - begin, 3)
-        lineage = {"round": number, "training_data": digest, "train_seconds": seconds}
-        checkpoint.save(directory, network, encoder, settings, Provenance(lineage=lineage))
-        return directory
+    def _measure_explanations(self, predictor: Predictor, explained: Explained) -> tuple[dict[str, Any] | None, Usage]:
+        """How good explanations of held-out texts are, and what the teacher's of these took."""
+        examples = self.splits.explained
+        if self.teacher is None or not examples:
+            return None, Usage()
+        theirs = self._explain(examples)
+        judges = {"words": train_word_judge(explained.explanations), **dict(self.judges)}
+        found = measure_explanations(predictor, examples, theirs.explanations, judges, progress=self.progress)
+        return found, theirs.usage
+
+    def _to_query(self, n_labeled: int, macro_f1: float) -> int:
+        """How many texts to label next: 0 where the budget is spent or the target is reached."""
+        if self.config.until is not None and macro_f1 >= self.config.until.target:
+            return 0
+        return min(self.config.query_size, self.config.budget - n_labeled)
 
     def _score(
-        self, number: int, predictor: Predictor, unlabeled: Sequence[Example], last: bool
-    ) -> tuple[PoolScores, ExplainedPart | None]:
-        """What the strategy needs to see, and which part of the pool that is where a prefilter left some out.
+        self,
+        number: int,
+        predictor: Predictor,
+        unlabeled: Sequence[Example],
+        labeled: Sequence[Example],
+        last: bool,
+    ) -> Scored:
+        """What the strategy needs to see, of the whole pool or of the part of it that a prefilter leaves.
 
         After the last round nothing is chosen any more, but a strategy that looks at explanations has its last pool
         scored too: an export wants the sums of Eq. 8, a reader their spread.
         """
-        config = self.config
-        explain = "explanation_scores" in self.strategy.needs
-        if not unlabeled or not (explain or (self.strategy.needs and not last)):
-            return PoolScores(len(unlabeled)), None
+        config, needs = self.config, self.strategy.needs
+        explain = "explanation_scores" in needs
+        if not unlabeled or not (explain or (needs and not last)):
+            return Scored(PoolScores(len(unlabeled)), unlabeled)
         if config.prefilter is None:
-            return score_pool(predictor, unlabeled, explain=explain, progress=self.progress), None
-        rng = np.random.default_rng([PREFILTER_STREAM, config.seed, config.initial_set, number])
-        part = score_prefiltered(predictor, unlabeled, config.prefilter, config.query_size, rng, progress=self.progress)
-        return part.scores, part
+            scored = score_pool(predictor, unlabeled, explain=explain, progress=self.progress)
+        else:
+            rng = self._rng(PREFILTER_STREAM, number)
+            size = config.query_size
+            scored = score_prefiltered(predictor, unlabeled, config.prefilter, size, rng, progress=self.progress)
+        found: dict[str, Any] = {"labeled": score_labeled(predictor, labeled, progress=self.progress)}
+        if "dropout_probabilities" in needs:
+            seed = int(self._rng(DROPOUT_STREAM, number).integers(2**63))
+            found["dropout_probabilities"] = dropout_probabilities(
+                predictor, scored.texts, seed, progress=self.progress
+            )
+        return scored.with_arrays(**found)
 
     def _select(self, number: int, scores: PoolScores, to_query: int) -> list[int]:
-        """Indices into the texts that were scored: the next query, or, when the budget is spent and the pool was scored
-        all the same, what the next query would be."""
+        """Indices into the texts that were scored: the next query, or, when nothing more is to be labeled and the pool
+        was scored all the same, what the next query would be."""
         if to_query == 0 and scores.explanation_scores is None:
             return []
         size = to_query or min(self.config.query_size, scores.n)
-        rng = np.random.default_rng([SELECTION_STREAM, self.config.seed, self.config.initial_set, number])
-        return self.strategy.select(scores, size, rng).tolist()
+        return self.strategy.select(scores, size, self._rng(SELECTION_STREAM, number)).tolist()
 
-    def _diagnose(self, scores: PoolScores, next_query: list[int]) -> dict[str, Any]:
-        chosen = np.array(next_query)
-        return diagnose(scores, chosen, self.config.lambda_, self.strategy.acquisition).to_dict()
+    def _described(self, scored: Scored, next_query: list[int]) -> dict[str, Any]:
+        """What the selection was like, as far as the strategy saw the pool."""
+        scores, chosen = scored.scores, np.array(next_query, dtype=np.int64)
+        lambda_, acquisition = self.config.lambda_, self.strategy.acquisition
+        diagnosed = scores.explanation_scores is not None and next_query
+        kept: Kept | None = scored.part.kept(scores, lambda_, acquisition, len(chosen)) if scored.part else None
+        return {
+            "selection": diagnose(scores, chosen, lambda_, acquisition).to_dict() if diagnosed else None,
+            "redundancy": redundancy(scores.embeddings, chosen) if scores.embeddings is not None else None,
+            "prefilter": asdict(kept) if kept else None,
+        }
 
-    def _kept(self, part: ExplainedPart, size: int) -> Kept:
-        return part.kept(self.config.lambda_, self.strategy.acquisition, size)
+    def _save_map(self, number: int, scored: Scored, next_query: list[int]) -> None:
+        gold = np.array([self.task.label_ids.index(str(example.label)) for example in scored.texts], dtype=np.int64)
+        chosen = np.array(next_query, dtype=np.int64)
+        path = round_directory(self.directory, number) / MAP_FILE
+        save_map(path, scored.scores, gold, chosen, self._rng(PICTURE_STREAM, number))
 
-    def _drop_old_model(self, number: int) -> None:
-        if self.config.keep_models == "last" and number:
+    def _rng(self, stream: int, number: int) -> np.random.Generator:
+        return np.random.default_rng([stream, self.config.seed, self.config.initial_set, number])
+
+    def _drop_models(self, number: int, *, last: bool) -> None:
+        """Let go of the models that the run does not keep, after a round."""
+        if self.config.keep_models != "all" and number:
             shutil.rmtree(model_directory(self.directory, number - 1), ignore_errors=True)
+        if self.config.keep_models == "none" and last:
+            shutil.rmtree(model_directory(self.directory, number), ignore_errors=True)
 
 
 def read_rounds(directory: Path) -> list[dict[str, Any]]:
@@ -225,24 +252,6 @@ def _holds_other_files(directory: Path) -> bool:
     if (directory / CONFIG_FILE).exists() or not directory.exists():
         return False
     return any(not path.name.startswith(".") for path in directory.iterdir())
-
-
-def model_directory(run: Path, number: int) -> Path:
-    """Where a run directory keeps the model of a round."""
-    return run / "rounds" / f"{number:02d}" / "model"
-
-
-def _trained_on(directory: Path, digest: str) -> bool:
-    """Whether a sound model that learned from these very texts, labels and explanations is there already."""
-    try:
-        return bool(checkpoint.verify(directory)["lineage"]["training_data"] == digest)
-    except CheckpointError:
-        return False
-
-
-def _digest(labeled: Sequence[Example], explained: Explained) -> str:
-    content = [(example.id, example.label, explained.explanations.get(example.id)) for example in labeled]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _to_json(rounds: list[dict[str, Any]]) -> str:

@@ -15,10 +15,10 @@ from service.model.errors import ItemError, XalError
 from service.model.predictor import Predictor
 from service.model.scoring import Acquisition, PoolTerm, order, streamed_normaliser
 from training.data import Example
-from training.evaluation import evaluate
+from training.evaluation import calibration_error, evaluate
 from training.prefilter import Draw, Kept, Prefilter
 from training.strategies import PoolScores
-from training.strategies.interface import Indices
+from training.strategies.interface import LabeledScores
 
 CHUNK = 64  # texts between two steps of the progress bar
 
@@ -43,39 +43,80 @@ def predict_examples(
 
 
 def measure(predictor: Predictor, examples: Sequence[Example], *, progress: bool) -> dict[str, Any]:
-    """Macro-F1, accuracy and F1 per class on labeled examples (see ``evaluate``)."""
+    """Macro-F1, accuracy, F1 per class (see ``evaluate``) and calibration error on labeled examples."""
     predictions = predict_examples(predictor, examples, explain=False, progress=progress, stage="evaluate")
-    gold = [str(example.label) for example in examples]
-    return evaluate(gold, [prediction.label for prediction in predictions], predictor.task.label_ids)
+    label_ids, gold = predictor.task.label_ids, [str(example.label) for example in examples]
+    error = calibration_error(_probabilities(predictions), [label_ids.index(label) for label in gold])
+    return evaluate(gold, [prediction.label for prediction in predictions], label_ids) | {"calibration_error": error}
 
 
-def score_pool(predictor: Predictor, unlabeled: Sequence[Example], *, explain: bool, progress: bool) -> PoolScores:
-    """The arrays that a strategy sees, in the pool's order; explanation scores only if ``explain``."""
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What was found out about an unlabeled pool, or about the part of it that a prefilter left.
+
+    scores: what a strategy sees of the texts, in their order. predictions: of the same texts, none where the strategy
+    needed nothing. part: how a prefilter chose them, None where they are the whole pool.
+    """
+
+    scores: PoolScores
+    texts: Sequence[Example]
+    predictions: Sequence[Prediction] = ()
+    part: ExplainedPart | None = None
+
+    @property
+    def explained(self) -> bool:
+        """Whether these texts have explanations."""
+        return self.scores.explanation_scores is not None
+
+    def with_arrays(self, **arrays: Any) -> Scored:
+        """The same with further arrays of PoolScores."""
+        return replace(self, scores=replace(self.scores, **arrays))
+
+
+def score_pool(predictor: Predictor, unlabeled: Sequence[Example], *, explain: bool, progress: bool) -> Scored:
+    """The whole pool of at least one text, in its order; explanation scores only if ``explain``."""
     predictions = predict_examples(predictor, unlabeled, explain=explain, progress=progress, stage="score")
+    return Scored(pool_scores(predictions), unlabeled, predictions)
+
+
+def pool_scores(predictions: Sequence[Prediction]) -> PoolScores:
+    """The arrays that a strategy sees of at least one prediction; explanation scores where all are explained."""
+    p = [prediction.explanation_score for prediction in predictions]
     return PoolScores(
-        len(unlabeled),
-        probabilities=np.array([list(prediction.probabilities.values()) for prediction in predictions]),
-        explanation_scores=np.array([p.explanation_score for p in predictions], dtype=np.float64) if explain else None,
+        len(predictions),
+        probabilities=_probabilities(predictions),
+        explanation_scores=None if None in p else np.array(p, dtype=np.float64),
         embeddings=np.stack([prediction.h0 for prediction in predictions]),
     )
 
 
+def score_labeled(predictor: Predictor, labeled: Sequence[Example], *, progress: bool) -> LabeledScores:
+    """What a strategy sees of the texts that are labeled already, at least one, in the order of labeling."""
+    predictions = predict_examples(predictor, labeled, explain=False, progress=progress, stage="labeled")
+    return LabeledScores(
+        probabilities=_probabilities(predictions),
+        embeddings=np.stack([prediction.h0 for prediction in predictions]),
+        labels=np.array([predictor.task.label_ids.index(str(example.label)) for example in labeled]),
+    )
+
+
+def _probabilities(predictions: Sequence[Prediction]) -> NDArray[np.float64]:
+    return np.array([list(prediction.probabilities.values()) for prediction in predictions])
+
+
 @dataclass(frozen=True, eq=False)
 class ExplainedPart:
-    """What a prefilter leaves of an unlabeled pool for a strategy to choose from.
+    """Which texts of a pool a prefilter had explained: k of them, in the pool's order.
 
-    scores: of the k explained texts, in the pool's order, with the sums of Eq. 8 over the whole pool. places: where
-    these stand in the pool, (k,). is_candidate: (k,), false for those that were sampled. draw: how they were found.
+    is_candidate: (k,), false for those that were sampled. draw: how they were found.
     """
 
-    scores: PoolScores
-    places: Indices
     is_candidate: NDArray[np.bool_]
     draw: Draw
 
-    def kept(self, lambda_: float, acquisition: Acquisition, size: int) -> Kept:
-        """What the prefilter kept of the ``size`` texts with the highest acquisition score."""
-        return Kept.measured(self.draw, self.scores.acquisition_scores(lambda_, acquisition), self.is_candidate, size)
+    def kept(self, scores: PoolScores, lambda_: float, acquisition: Acquisition, size: int) -> Kept:
+        """What the prefilter kept of the ``size`` texts with the highest acquisition score. scores: of the k texts."""
+        return Kept.measured(self.draw, scores.acquisition_scores(lambda_, acquisition), self.is_candidate, size)
 
 
 def score_prefiltered(
@@ -86,21 +127,24 @@ def score_prefiltered(
     rng: np.random.Generator,
     *,
     progress: bool,
-) -> ExplainedPart:
-    """Entropy for all texts, explanations for the candidates and a sample (see prefilter.py).
+) -> Scored:
+    """Entropy for all texts, explanations for the candidates and a sample (see prefilter.py): what is left of the pool
+    for a strategy to choose from, with the sums of Eq. 8 over all of it.
 
     Z_c is exact; Z_p is estimated, each sampled text standing for as many others as the sample was drawn from.
     """
-    entropies = score_pool(predictor, unlabeled, explain=False, progress=progress).entropy.copy()
+    entropies = score_pool(predictor, unlabeled, explain=False, progress=progress).scores.entropy.copy()
     draw = prefilter.draw(len(unlabeled), query_size, rng)
     by_entropy = order(entropies)
     places = np.sort(by_entropy[np.r_[: draw.candidates, draw.sampled]])
     is_candidate = np.isin(places, by_entropy[: draw.candidates])
-    scores = score_pool(predictor, [unlabeled[place] for place in places], explain=True, progress=progress)
+    found = score_pool(predictor, [unlabeled[place] for place in places], explain=True, progress=progress)
+    scores = found.scores
     assert scores.explanation_scores is not None  # asked for in the line above
     entropies[places] = scores.entropy  # of one text only one, to its last digit
     p, c = PoolTerm(), PoolTerm()
     p.add(-scores.explanation_scores[is_candidate])
     p.add(-scores.explanation_scores[~is_candidate], draw.weight)
     c.add(entropies)
-    return ExplainedPart(replace(scores, normaliser=streamed_normaliser(p, c)), places, is_candidate, draw)
+    part = ExplainedPart(is_candidate, draw)
+    return replace(found, part=part).with_arrays(normaliser=streamed_normaliser(p, c))

@@ -1,10 +1,11 @@
-"""What a selection by acquisition score looked like: which of the two terms of Eq. 8 really made the choice."""
+"""What a selection looked like: which of the two terms of Eq. 8 made the choice, how much its texts are alike."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.model import scoring
 from service.model.scoring import Acquisition
@@ -83,6 +84,26 @@ def diagnose(
         overlap_with_entropy=overlap(chosen.tolist(), highest(c, len(chosen)).tolist()),
         overlap_with_random=len(chosen) / normaliser.size,
     )
+
+
+def redundancy(embeddings: NDArray[np.float32], chosen: Indices, batches: int = 100) -> dict[str, float] | None:
+    """How much the texts of a query repeat each other: the mean, over them, of the largest cosine similarity of h_0 to
+    another of them, -1 to 1; ``random``: the same of random queries of that size, the mean of ``batches`` of them.
+
+    embeddings: h_0 of the texts that could be chosen, (n, H). None for fewer than two chosen ones.
+    """
+    if len(chosen) < 2:
+        return None
+    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+
+    def of(rows: Indices) -> float:
+        similarity = unit[rows] @ unit[rows].T
+        np.fill_diagonal(similarity, -np.inf)
+        return float(similarity.max(axis=1).mean())
+
+    rng = np.random.default_rng(0)  # a yardstick, the same for all strategies
+    draws = [of(rng.choice(len(unit), len(chosen), replace=False)) for _ in range(batches)]
+    return {"chosen": of(chosen), "random": float(np.mean(draws))}
 
 
 def overlap(chosen: Iterable[Any], others: Iterable[Any]) -> float:

@@ -19,16 +19,18 @@ from service.model.task import Task
 from training import backbones
 from training.adaptation import RECIPE, Corpus, adaptation_config, adapted
 from training.config import DataFile, RunConfig
-from training.data import Example, read_examples
+from training.dropout import check_dropout
 from training.loop import Loop
 from training.pool import check_budget
 from training.prefilter import Prefilter
-from training.splits import EmptySplitError, Splits, split_examples
+from training.run_data import read_splits
+from training.splits import Splits
 from training.strategies import STRATEGIES, QueryStrategy, query_strategy
 from training.teacher import RecordedTeacher, Teacher
 from training.teacher_api import TeacherConfig
 from training.teacher_llm import LLMTeacher
 from training.tuning import tuned
+from training.upper_bound import target
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,11 @@ class RunOptions:
     from labels alone can run. train_on_explanations: None leaves it to the strategy. trainer: TrainerConfig fields
     that the user sets; the backbone's own settings and the paper's fill the rest. adapt: adapt the backbone to the pool
     before round 0; adapt_corpus, adapt_corpus_task: and to the recorded explanations of another task. only_explained:
-    keep texts that the teacher cannot explain out of the pool. prefilter, prefilter_sample: see Prefilter.
+    keep texts that the teacher cannot explain out of the pool. prefilter, prefilter_sample: see Prefilter. until: stop
+    at this share of the upper bound (see upper_bound.py). budget, query_size: None for 500 labels, 100 a round, or,
+    with until, for the whole pool, 50 a round. initial: how the first texts are drawn, ``random`` or ``diverse``.
+    measure_explanations: held-out texts to measure explanations on each round; judge: an LLM that judges them. shared:
+    where runs of one experiment keep their first rounds' models.
     """
 
     task: Path
@@ -52,8 +58,10 @@ class RunOptions:
     test: Path | None = None
     dev: Path | None = None
     model: str = backbones.DEFAULT
-    budget: int = 500
-    query_size: int = 100
+    budget: int | None = None
+    query_size: int | None = None
+    until: float | None = None
+    initial: str = "random"
     initial_set: int = 0
     seed: int = 0
     lambda_: float = LAMBDA
@@ -68,7 +76,14 @@ class RunOptions:
     warm_start: bool = False
     keep_models: str = "all"
     only_explained: bool = False
+    measure_explanations: int = 0
+    judge: TeacherConfig | None = None
     device: str = "auto"
+    shared: Path | None = None
+
+
+# Labels in all and a round, the paper's; where a run goes on until it is good enough, its pool is the budget.
+BUDGET, QUERY_SIZE, QUERY_SIZE_UNTIL = 500, 100, 50
 
 
 def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple[Loop, list[str]]:
@@ -77,19 +92,15 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
     Raises InputError for whatever is wrong with the files and settings, before anything is written but an adapted
     backbone, which the cache keeps.
     """
-    choose_device(options.device)
-    task = Task.from_yaml(options.task)
-    strategy = _strategy(options)
-    if prefilter := Prefilter.of(options.prefilter, options.prefilter_sample):
-        prefilter.check(strategy)
-    teacher, notes = _teacher(options, strategy, task, progress)
+    task, strategy, teacher, notes = check(options, progress=progress)
     data = DataFile.of(options.data)
     test, dev = (DataFile.of(path) if path else None for path in (options.test, options.dev))
-    splits = read_splits(task, data, test, dev, _covered(options, task))
+    splits = _splits(options, task, (data, test, dev))
     notes += splits.notes + _label_notes(splits, task) + _coverage_notes(splits, teacher, options.only_explained)
+    options = _within(options, len(splits.train))
     corpus = _corpus(options, [file for file in (data, test, dev) if file is not None])
     backbone = backbones.resolve(options.model, cache)
-    config = _config(options, task, (data, test, dev), backbone, teacher)
+    config = _config(options, task, (data, test, dev), backbone, strategy, teacher)
     # Loaded once and let go: a model that does not load, fit the task or have so many layers is found before a teacher
     # is paid.
     with torch.random.fork_rng(devices=[]):
@@ -97,11 +108,13 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
         with tuned(network, config.trainer.decoder_tuning):
             pass
         of_use = teacher is not None or not network.encoder_is_apart
+        if "dropout_probabilities" in strategy.needs:
+            check_dropout(network.encoder)
         del network
     if options.adapt and not of_use:
         notes.append("--adapt is left out: it trains the decoder alone, which a run from labels alone does not use")
     elif options.adapt:
-        check_budget(len(splits.train), options.query_size, options.budget)  # not after minutes of adapting
+        check_budget(len(splits.train), config.query_size, config.budget)  # not after minutes of adapting
         backbone = adapted(
             backbone,
             splits.train,
@@ -113,7 +126,63 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
             progress=progress,
         )
         config = config.model_copy(update={"adaptation": _adaptation(options, config)})
-    return Loop(config, task, splits, strategy, teacher, backbone.source, options.output, progress), notes
+    loop = Loop(
+        config,
+        task,
+        splits,
+        strategy,
+        teacher,
+        backbone.source,
+        options.output,
+        progress,
+        shared=options.shared,
+    )
+    if options.until is not None:
+        until, found = target(loop, options.until, cache)
+        notes += found
+        loop = replace(loop, config=config.model_copy(update={"until": until}))
+    return loop, notes
+
+
+def check(options: RunOptions, *, progress: bool = True) -> tuple[Task, QueryStrategy, Teacher | None, list[str]]:
+    """What can be known of a run before its data and model are read: task, strategy, teacher, and notes for the user.
+
+    Raises InputError for whatever is wrong with these.
+    """
+    choose_device(options.device)
+    task = Task.from_yaml(options.task)
+    strategy = _strategy(options)
+    if prefilter := Prefilter.of(options.prefilter, options.prefilter_sample):
+        prefilter.check(strategy)
+    return task, strategy, *_teacher(options, strategy, task, progress)
+
+
+def _within(options: RunOptions, pool: int) -> RunOptions:
+    """The options with budget and query size settled for a pool of so many texts."""
+    until = options.until is not None
+    if options.until is not None and not 0 < options.until <= 1:
+        raise InputError(f"--until: expected a share of the upper bound, above 0 and at most 1, found {options.until}")
+    budget, size = (pool, min(QUERY_SIZE_UNTIL, pool)) if until else (BUDGET, QUERY_SIZE)
+    return replace(
+        options,
+        budget=budget if options.budget is None else options.budget,
+        query_size=size if options.query_size is None else options.query_size,
+    )
+
+
+def _splits(options: RunOptions, task: Task, files: tuple[DataFile, DataFile | None, DataFile | None]) -> Splits:
+    """Pool, dev and test; the same for every strategy, so that all share one pool."""
+    if options.only_explained and options.explanations is None:
+        raise InputError("--only-explained needs --explanations FILE, which says what is explained")
+    if options.measure_explanations < 0:
+        raise InputError(f"--measure-explanations: expected at least 0 texts, found {options.measure_explanations}")
+    return read_splits(
+        task,
+        *files,
+        covered=RecordedTeacher(options.explanations, task).covered if options.explanations else None,
+        only_covered=options.only_explained,
+        explained=options.measure_explanations,
+    )
 
 
 def _config(
@@ -121,6 +190,7 @@ def _config(
     task: Task,
     files: tuple[DataFile, DataFile | None, DataFile | None],
     backbone: backbones.Backbone,
+    strategy: QueryStrategy,
     teacher: Teacher | None,
 ) -> RunConfig:
     longest, llm = options.max_new_tokens, None
@@ -135,15 +205,18 @@ def _config(
         "only_explained": options.only_explained,
         "budget": options.budget,
         "query_size": options.query_size,
+        "initial": options.initial,
         "initial_set": options.initial_set,
         "seed": options.seed,
         "lambda": options.lambda_,
         "prefilter": Prefilter.of(options.prefilter, options.prefilter_sample),
+        "measure_explanations": options.measure_explanations,
+        "judge": options.judge.model if options.judge else None,
         "model": backbone.name,
         "teacher": teacher.name if teacher else None,
         "explanations": DataFile.of(options.explanations) if options.explanations else None,
         "llm": llm,
-        "trainer": {**backbone.training, **options.trainer},
+        "trainer": {**backbone.training, **options.trainer, **({} if strategy.ranks else {"lambda2": 0.0})},
         "num_beams": options.num_beams,
         "max_new_tokens": task.max_explanation_tokens if longest is None else longest,
         "warm_start": options.warm_start,
@@ -184,60 +257,6 @@ def _corpus(options: RunOptions, files: Sequence[DataFile]) -> Corpus | None:
             "give explanations of another task"
         )
     return Corpus.read(options.adapt_corpus, options.adapt_corpus_task)
-
-
-def read_splits(
-    task: Task,
-    data: DataFile,
-    test: DataFile | None = None,
-    dev: DataFile | None = None,
-    covered: frozenset[str] | None = None,
-) -> Splits:
-    """Pool, dev and test of a run's files; with ``covered``, the pool keeps only those ids.
-
-    Raises InputError for unsound files, and for one whose content is no longer what its hash says.
-    """
-    test_examples, dev_examples = (_read(file, task) if file else None for file in (test, dev))
-    try:
-        splits = split_examples(_read(data, task), test_examples, dev_examples)
-    except EmptySplitError as error:
-        raise InputError(f"{data.file}: {error}") from None
-    if covered is None:
-        return splits
-    pool = [example for example in splits.train if example.id in covered]
-    if not pool:
-        raise InputError("the pool is empty: the teacher's file explains none of its texts; check that the ids agree")
-    left_out = len(splits.train) - len(pool)
-    notes = [f"left out {left_out} pool texts without recorded explanations"] if left_out else []
-    return replace(splits, train=pool, notes=splits.notes + notes)
-
-
-def splits_of(config: RunConfig, task: Task) -> Splits:
-    """The splits of a run that was begun earlier, from the files that its config.yaml names."""
-    covered = None
-    if config.only_explained and config.explanations is not None:
-        _check_unchanged(config.explanations)
-        covered = RecordedTeacher(config.explanations.file, task).covered
-    return read_splits(task, config.data, config.test_data, config.dev_data, covered)
-
-
-def _covered(options: RunOptions, task: Task) -> frozenset[str] | None:
-    """Ids that the pool is limited to, None for no limit; the same for every strategy, so that all share one pool."""
-    if not options.only_explained:
-        return None
-    if options.explanations is None:
-        raise InputError("--only-explained needs --explanations FILE, which says what is explained")
-    return RecordedTeacher(options.explanations, task).covered
-
-
-def _read(file: DataFile, task: Task) -> list[Example]:
-    _check_unchanged(file)
-    return read_examples(file.file, task, require_labels=True)
-
-
-def _check_unchanged(file: DataFile) -> None:
-    if DataFile.of(Path(file.file)) != file:
-        raise InputError(f"{file.file} is not the file that the run began with (its SHA-256 differs); restore it")
 
 
 def _strategy(options: RunOptions) -> QueryStrategy:

@@ -1,7 +1,7 @@
 """Examples -> pool, development set and test set, without a text that stands in two of them."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,13 +20,15 @@ class EmptySplitError(InputError):
 class Splits:
     """train: the pool; dev: choices are made on it, may be empty; test: curves are measured on it.
 
-    notes: what was held out, left out or dropped, in sentences for the user.
+    notes: what was held out, left out or dropped, in sentences for the user. explained: texts outside of the pool whose
+    explanations are measured (see held_out.py), none unless asked for.
     """
 
     train: list[Example]
     dev: list[Example]
     test: list[Example]
     notes: list[str]
+    explained: list[Example] = field(default_factory=list)
 
 
 def split_examples(data: list[Example], test: list[Example] | None = None, dev: list[Example] | None = None) -> Splits:

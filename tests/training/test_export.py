@@ -16,7 +16,8 @@ from service.model.results import add_acquisition, result_row
 from service.model.scoring import pool_normaliser
 from tests import tiny
 from training.export import export
-from training.loop import Loop, model_directory, read_rounds
+from training.loop import Loop, read_rounds
+from training.round_model import model_directory
 
 ITEMS = [Item({"text": text}) for text in ("a great camera", "it broke on the second day", "the box holds a cable")]
 

@@ -9,7 +9,8 @@ import torch
 from service.model.classification import Item, Prediction
 from service.model.predictor import Predictor
 from tests.training_fixtures import SMALL
-from training.loop import Loop, model_directory
+from training.loop import Loop
+from training.round_model import model_directory
 
 pytestmark = [
     pytest.mark.gpu,

@@ -21,8 +21,9 @@ from service.model.classification import Item, Prediction
 from service.model.errors import InputError
 from service.model.predictor import Predictor
 from tests.training_fixtures import SMALL
-from training.loop import Loop, model_directory, read_rounds
+from training.loop import Loop, read_rounds
 from training.pool import initial_set
+from training.round_model import model_directory
 
 XAL = Path(sys.executable).with_name("xal")
 
