@@ -22,9 +22,9 @@ class TeacherBudgetError(TeacherError):
 
 @dataclass(frozen=True)
 class Usage:
-    """What one ``explain`` took; usages add up.
+    """What asking took; usages add up.
 
-    requests: sent, repeated attempts included. cached: explanations that took no request of their own. Tokens and cost
+    requests: sent, repeated attempts included. cached: answers that took no request of their own. Tokens and cost
     are as billed; a request whose bill never came (a time-out, a lost connection) counts at its worst case.
     """
 

@@ -1,35 +1,22 @@
-"""A large language model as the teacher: asked at most once per prompt, by a few workers at a time, within a cap."""
+"""A large language model as the teacher: one explanation for each (text, candidate label)."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import random
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 
 import httpx2
-from openai import AsyncOpenAI
-from tqdm import tqdm
 
 from service.model.task import Task
-from training.teacher import Explained, TeacherBudgetError, TeacherError, Usage, clean
-from training.teacher_api import AttemptError, TeacherConfig, ask
-from training.teacher_cache import Bill, Question, TeacherCache
-
-logger = logging.getLogger(__name__)
+from training.survey import Surveyor
+from training.teacher import Explained, clean
+from training.teacher_api import TeacherConfig
 
 
 class LLMTeacher:
-    """Asks any chat API that speaks OpenAI's protocol, once per (text, candidate label), and remembers every answer.
+    """Asks an LLM once per (text, candidate label), within the cap of its cache (see survey.py).
 
-    Answers are kept in ``config.cache_path`` as they came, each the moment it comes; explanations are these answers
-    with their white space collapsed. The cap counts everything ever spent through that file, so a run that is started
-    again goes on within the same cap. Several processes may share the file: the cap holds for all of them together,
-    and each finds the others' answers (only a prompt that two of them ask in the same moment is asked twice).
-
-    transport: replaces the network below the client, for tests.
+    Explanations are its answers with their white space collapsed. transport: replaces the network below the client,
+    for tests.
     """
 
     covered = None
@@ -44,154 +31,19 @@ class LLMTeacher:
     ) -> None:
         self.name = f"llm:{config.model}"
         self._task = task
-        self._config = config
-        self._progress = progress
-        self._transport = transport
-        with TeacherCache(config.cache_path):  # a file that cannot be used is found out now, not after the training
-            pass
+        self._surveyor = Surveyor(config, "teacher", progress=progress, transport=transport)
 
     def explain(self, texts: Mapping[str, Mapping[str, str]]) -> Explained:
-        """Ask for what the cache does not hold yet, identical prompts once.
-
-        Runs an event loop of its own (``asyncio.run``): call it from any thread that is not running one already; from
-        a coroutine or a notebook, use ``await asyncio.to_thread(teacher.explain, texts)``.
-
-        Raises TeacherBudgetError before a request that could exceed the cap, TeacherError where the server refuses or
-        keeps failing. Either way requests in flight are waited for and every answer is kept.
-        """
-        questions = {
-            (key, label): self._config.question(self._task.render_prompt(fields, label))
-            for key, fields in texts.items()
-            for label in self._task.label_ids
-        }
-        with TeacherCache(self._config.cache_path) as cache:
-            new = {q.key: (f"text {key}, label {label}", q) for (key, label), q in questions.items()}
-            new = {key: entry for key, entry in new.items() if cache.answer(key) is None}
-            survey = _Survey(self._config, cache, list(new.values()))
-            if new:
-                asyncio.run(survey.run(self._transport, self._progress))
-            explanations: dict[str, dict[str, str]] = {key: {} for key in texts}
-            for (key, label), question in questions.items():
-                answer = cache.answer(question.key)
-                assert answer is not None, "a survey that ends without an error has answered every question"
-                explanations[key][label] = clean(answer)
-        bill = survey.bill
-        cached = len(questions) - len(new)
-        return Explained(
-            explanations, Usage(survey.requests, cached, bill.prompt_tokens, bill.completion_tokens, bill.cost)
+        """Ask for what the cache does not hold yet. Raises TeacherError as ``Surveyor.ask`` does, and is as little to
+        be called inside a running event loop."""
+        found = self._surveyor.ask(
+            {
+                (key, label): (f"text {key}, label {label}", self._task.render_prompt(fields, label))
+                for key, fields in texts.items()
+                for label in self._task.label_ids
+            }
         )
-
-
-class _Survey:
-    """One round of questions: a few workers, each taking the next question, until all are answered or one fails."""
-
-    def __init__(self, config: TeacherConfig, cache: TeacherCache, questions: Sequence[tuple[str, Question]]) -> None:
-        self.requests = 0
-        self.bill = Bill()
-        self._config = config
-        self._cache = cache
-        self._questions = questions  # (how messages name it, question)
-        self._answered = 0
-        self._in_flight = 0
-        self._settled = asyncio.Event()  # set whenever a request's bill becomes known
-        self._stop = asyncio.Event()  # set at the first failure
-        self._failure: TeacherError | None = None
-        self._jitter = random.Random()  # its own: waiting must not move a generator that results depend on
-
-    async def run(self, transport: httpx2.AsyncBaseTransport | None, progress: bool) -> None:
-        queue = iter(self._questions)
-        disable = None if progress else True  # None: off where there is no terminal
-        with tqdm(total=len(self._questions), desc="asking the teacher", unit=" answers", disable=disable) as bar:
-            async with self._config.client(transport) as client:
-                workers = min(self._config.concurrency, len(self._questions))
-                await asyncio.gather(*(self._work(client, queue, bar) for _ in range(workers)))
-        if self._failure is not None:
-            raise type(self._failure)(
-                f"teacher: {self._failure}. {self._answered} of {len(self._questions)} answers came and are "
-                f"kept in {self._cache.path}: a new run asks only for the rest"
-            )
-
-    async def _work(self, client: AsyncOpenAI, queue: Iterator[tuple[str, Question]], bar: tqdm) -> None:
-        for name, question in queue:
-            try:
-                await self._answer(client, name, question)
-            except TeacherError as error:
-                self._failure = self._failure or error
-                self._stop.set()
-            if self._stop.is_set():
-                return
-            bar.update(self._answered - bar.n)
-
-    async def _answer(self, client: AsyncOpenAI, name: str, question: Question) -> None:
-        """Ask until the cache holds an answer, or another worker has failed. Raises TeacherError where none comes."""
-        for attempt in range(1, self._config.max_attempts + 1):
-            if self._cache.answer(question.key) is not None:  # another process was faster
-                self._answered += 1
-                return
-            try:
-                await self._attempt(client, question)
-                return
-            except AttemptError as error:
-                failure = error
-            pause = self._pause(failure, attempt)
-            if attempt == self._config.max_attempts or pause is None:
-                break
-            logger.info("teacher: %s; %s again in %.1f s (attempt %d)", failure, name, pause, attempt + 1)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), pause)
-            if self._stop.is_set():
-                return
-        raise TeacherError(f"no answer for {name} (attempt {attempt} of {self._config.max_attempts}): {failure}")
-
-    def _pause(self, failure: AttemptError, attempt: int) -> float | None:
-        """Seconds until the next attempt; None where another one is useless or the server wants too long a pause."""
-        if not failure.retriable:
-            return None
-        doubled = min(self._config.max_backoff_s, self._config.backoff_s * 2 ** (attempt - 1))
-        pause = doubled * self._jitter.uniform(0.5, 1.0)  # workers that failed together do not come back together
-        if failure.retry_after_s is None:
-            return pause
-        return None if failure.retry_after_s > self._config.max_retry_after_s else failure.retry_after_s + pause
-
-    async def _attempt(self, client: AsyncOpenAI, question: Question) -> None:
-        """One request, from its reservation to its bill."""
-        worst = self._config.worst_case(question.prompt)
-        request = await self._reserve(question, worst)
-        self.requests += 1
-        started = time.monotonic()
-        answer, bill = None, None
-        try:
-            reply = await ask(client, self._config, question.prompt)
-            answer, bill = reply.text, reply.bill
-            self._answered += 1
-        except AttemptError as error:
-            bill = error.bill
-            raise
-        finally:  # also where the program is being stopped: a request whose bill is not known stays at its worst case
-            bill = worst if bill is None else bill
-            self.bill += bill
-            self._cache.settle(request, bill, answer, time.monotonic() - started)
-            self._in_flight -= 1
-            self._settled.set()
-
-    async def _reserve(self, question: Question, worst: Bill) -> int:
-        """Enter a request's worst case into the books, if need be when others have turned out cheaper than theirs."""
-        while (request := self._cache.reserve(question, worst, self._config.cap)) is None:
-            if self._failure is not None:
-                raise self._failure
-            if not self._in_flight:
-                raise self._over_budget()
-            self._settled.clear()
-            await self._settled.wait()
-        self._in_flight += 1
-        return request
-
-    def _over_budget(self) -> TeacherBudgetError:
-        spent, config = self._cache.spent(), self._config
-        caps = {"max_total_tokens": config.max_total_tokens, "max_cost": config.max_cost}
-        named = " or ".join(f"{name} = {cap:,.12g}" for name, cap in caps.items() if cap is not None)
-        money = f" for {spent.cost:,.4g}" if config.prompt_price or config.completion_price else ""
-        return TeacherBudgetError(
-            f"the next request could exceed {named}: {spent.tokens:,} tokens{money} are spent through this cache, "
-            f"{len(self._questions) - self._answered} explanations are missing; raise the cap to go on"
-        )
+        explanations: dict[str, dict[str, str]] = {key: {} for key in texts}
+        for (key, label), answer in found.answers.items():
+            explanations[key][label] = clean(answer)
+        return Explained(explanations, found.usage)

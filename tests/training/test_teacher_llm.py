@@ -269,7 +269,9 @@ def test_the_cap_on_tokens_stops_before_it_could_be_exceeded(
     cap = WORST_CASE + spare
     fit = spare // 15 + 1
     with ChatServer(Turn(delay_s=0.01)) as server:
-        with pytest.raises(TeacherBudgetError, match=f"max_total_tokens = {cap}.*{fit * 15} tokens.*{20 - fit} explan"):
+        with pytest.raises(
+            TeacherBudgetError, match=f"max_total_tokens = {cap}.*{fit * 15} tokens.*{20 - fit} answers"
+        ):
             teacher(server, concurrency=concurrency, max_total_tokens=cap).explain(TEXTS)
         assert server.billed_tokens == fit * 15 <= cap
         assert len(server.prompts) == len(cached_answers(tmp_path)) == fit

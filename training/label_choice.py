@@ -1,0 +1,134 @@
+"""Which label fits? The choice as LLMs get it that classify or judge, and the label that an answer names.
+
+Labels are chosen by their words, not by letters: small models, such as the one that `xal demo --live-teacher` serves,
+like one letter best, whatever the text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from string import Formatter
+
+from service.model.task import Task
+from training.teacher import clean
+
+NONE = ""  # the label of "none of these", where a choice offers that
+NONE_WORDS = "none of these"
+
+# Where the sentence begins in which the label stands: behind punctuation, a line break, or, where a sentence follows a
+# field without either, at its capital. Fields stand between two \0.
+_BEGINNING = re.compile(r"""[.!?:;]["'”’»)\]]*\s+|[。！？：；]|\n|\0["'”’»)\]]*\s+(?=[^\W\d_a-z])""")
+# Where it ends: at the next punctuation, or where the explanation is asked for without any.
+_END = re.compile(r"[,;:.!?](?=\W|$)|[、，。！？：；]|\n|\s+(?:and\s+)?(?:please\s+)?(?:explain|justify)\b", re.I)
+_FIELD = re.compile(r"""(?P<word>\w*)(?P<gap>\s*)["'“”‘’«»]?\0(?P<name>\w+)\0["'“”‘’«»]?""")
+_ASKS_TO_EXPLAIN = re.compile(r"\b(?:explain|justify|why)\b", re.I)
+
+
+def statement(task: Task, label: str) -> str:
+    """What the task's prompt says of a text under this label: its sentence around the label's words, fields by their
+    names, without the request to explain. The words alone where the prompt has no such sentence.
+
+    >>> statement(task, "negative")
+    'The sentiment of this review towards the product is negative'
+    """
+    words = task.labels[label]
+    marks = {**{name: f"\0{name}\0" for name in task.fields}, "label": "\1"}
+    marked = "".join(text + marks.get(name or "", "") for text, name, _, _ in Formatter().parse(task.prompt))
+    before, _, after = marked.partition("\1")
+    before = before[max((match.end() for match in _BEGINNING.finditer(before)), default=0) :]
+    end = _END.search(after)
+    after = after[: end.start()] if end else after
+    if _ASKS_TO_EXPLAIN.search(before + after):
+        return words
+    said = _FIELD.sub(_field_by_name, before + "\1" + after).replace("\1", words)
+    return clean(said).strip(" \"'“”‘’«»")
+
+
+def _field_by_name(match: re.Match[str]) -> str:
+    """A field's name, once: ``the target {target}`` is ``the target``."""
+    word, gap, name = match["word"], match["gap"], match["name"].replace("_", " ")
+    return word if word.casefold() == name.casefold() else f"{word}{gap}{name}"
+
+
+# What models that think aloud say before their answer; also where a server has cut off one of the two tags.
+_THOUGHTS = re.compile(r"^.*</think(?:ing)?>|<think(?:ing)?>.*$", re.I | re.S)
+_ANSWER = re.compile(r"\banswer\b(?:\s+(?:is|would be|should be))?\W*(?P<said>[^\n.!?]*)")
+_CONTRACTED = re.compile(r"\b(can)not\b|n['’]t\b")
+_ENDING = "(?:s|es|d|ed|ment)?"
+# In front of a word: this is what the text is not. "Not only good" is read so too: better no label than a wrong one.
+_DENIED = re.compile(r"\b(?:not|never|neither|nor|than)\s+(?:\w+\s+)?$")
+
+
+@dataclass(frozen=True)
+class LabelChoice:
+    """The labels of a task to choose from, and the way back from an answer. offers_none: "none of these" can be chosen
+    too, which stands for the label ""."""
+
+    task: Task
+    offers_none: bool = False
+
+    @cached_property
+    def statements(self) -> dict[str, str]:
+        """Label id -> what is true of a text that has it (see ``statement``), in the task's order."""
+        return {label: statement(self.task, label) for label in self.task.label_ids}
+
+    @cached_property
+    def listing(self) -> str:
+        """The statements, one a line, and by which words one of them is chosen."""
+        words = [*self.task.labels.values(), *([NONE_WORDS] if self.offers_none else [])]
+        lines = [f"- {said}" for said in self.statements.values()]
+        return "\n".join([*lines, f"Answer with one of these alone: {', '.join(words)}."])
+
+    def named(self, answer: str) -> str | None:
+        """The label id that an answer names by its words, statement or id; None where it names none, or several.
+
+        What follows "the answer is" counts before all else that is said. Of words within one another the longest
+        counts: "not relevant" does not name "relevant".
+        """
+        said = _plain(_THOUGHTS.sub("", answer))
+        outright = [match["said"] for match in _ANSWER.finditer(said)]
+        found = {label for piece in outright for label in self._labels(piece)} or self._labels(said)
+        return found.pop() if len(found) == 1 else None
+
+    def _labels(self, said: str) -> set[str]:
+        said = clean(said)
+        matches = [match for match in self._pattern.finditer(said) if not _DENIED.search(said[: match.start()])]
+        labels = {label for match in matches for label in self._phrases[match["phrase"]]}
+        alone = said.strip(" .,;:!?'()[]")
+        return labels or {label for label in self.task.label_ids if label.casefold() == alone}
+
+    @cached_property
+    def _phrases(self) -> dict[str, set[str]]:
+        """What can name a label -> whom it names; more than one where a task gives two labels the same words."""
+        phrases: dict[str, set[str]] = {}
+        for label in self.task.label_ids:
+            for phrase in (self.task.labels[label], self.statements[label]):
+                phrases.setdefault(clean(_plain(phrase)), set()).add(label)
+        if self.offers_none:
+            for phrase in (NONE_WORDS, "none"):
+                phrases.setdefault(phrase, {NONE})
+        return phrases
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        """Finds phrases, the longest first, as whole words but for an ending: entails, agreed, agreement."""
+        longest_first = sorted(self._phrases, key=len, reverse=True)
+        return re.compile(f"(?P<phrase>{'|'.join(map(_whole, longest_first))})")
+
+
+def _plain(said: str) -> str:
+    """Without case, emphasis and contractions, so that an answer and what it may name are written alike."""
+    return _CONTRACTED.sub(r"\1 not", re.sub(r"[*_`]", "", said).casefold())
+
+
+def _whole(phrase: str) -> str:
+    before = r"(?<!\w)" if _parts_words(phrase[0]) else ""
+    behind = rf"(?={_ENDING}(?!\w))" if _parts_words(phrase[-1]) else ""
+    return before + re.escape(phrase) + behind
+
+
+def _parts_words(character: str) -> bool:
+    """Whether it belongs to a script that puts blanks between words."""
+    return character.isdigit() or character.lower() != character.upper()
