@@ -11,7 +11,13 @@ from collections.abc import Callable
 
 from service.model.errors import InputError
 from training.strategies.ablations import entropy_with_explanations, xal_without_entropy, xal_without_ranking
+from training.strategies.badge import badge_sampling
+from training.strategies.balanced import entropy_balanced_sampling, random_balanced_sampling, xal_balanced_sampling
 from training.strategies.bayesian import bald_sampling
+from training.strategies.bemps import corelog_sampling, coremse_sampling
+from training.strategies.cal import cal_sampling
+from training.strategies.coreset import coreset_sampling
+from training.strategies.diverse import diverse_xal_sampling
 from training.strategies.interface import LabeledScores, PoolScores, QueryStrategy
 from training.strategies.random import random_sampling
 from training.strategies.uncertainty import breaking_ties_sampling, entropy_sampling, least_confidence_sampling
@@ -21,12 +27,21 @@ __all__ = ["STRATEGIES", "LabeledScores", "PoolScores", "QueryStrategy", "query_
 
 STRATEGIES: dict[str, Callable[..., QueryStrategy]] = {
     "random": random_sampling,
+    "random-balanced": random_balanced_sampling,
     "entropy": entropy_sampling,
+    "entropy-balanced": entropy_balanced_sampling,
     "least-confidence": least_confidence_sampling,
     "breaking-ties": breaking_ties_sampling,
     "bald": bald_sampling,
+    "coreset": coreset_sampling,
+    "badge": badge_sampling,
+    "bemps": coremse_sampling,
+    "bemps-corelog": corelog_sampling,
+    "cal": cal_sampling,
     "xal": xal_sampling,
     "xal-std": standardised_xal_sampling,
+    "xal-diverse": diverse_xal_sampling,
+    "xal-balanced": xal_balanced_sampling,
     "me-exp": entropy_with_explanations,
     "xal-no-rank": xal_without_ranking,
     "xal-no-me": xal_without_entropy,

@@ -54,7 +54,7 @@ def all_arrays(scores: PoolScores) -> list[NDArray]:
 
 @pytest.mark.parametrize("name", STRATEGIES)
 @pytest.mark.filterwarnings("error")
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(pools(), st.integers(0, 2**32))
 def test_a_choice_is_valid_and_its_seed_repeats_it(name: str, pool: tuple[PoolScores, int], seed: int) -> None:
     scores, size = pool
@@ -117,12 +117,21 @@ def test_only_xal_trains_on_explanations() -> None:
 EXPLAINED = {"probabilities", "explanation_scores"}
 NEEDS = {
     "random": set(),
+    "random-balanced": {"probabilities", "labeled"},
     "entropy": {"probabilities"},
+    "entropy-balanced": {"probabilities", "labeled"},
     "least-confidence": {"probabilities"},
     "breaking-ties": {"probabilities"},
     "bald": {"dropout_probabilities"},
+    "coreset": {"embeddings", "labeled"},
+    "badge": {"probabilities", "embeddings"},
+    "bemps": {"dropout_probabilities"},
+    "bemps-corelog": {"dropout_probabilities"},
+    "cal": {"probabilities", "embeddings", "labeled"},
     "xal": EXPLAINED,
     "xal-std": EXPLAINED,
+    "xal-diverse": EXPLAINED | {"embeddings"},
+    "xal-balanced": EXPLAINED | {"labeled"},
     "me-exp": {"probabilities"},
     "xal-no-rank": EXPLAINED,
     "xal-no-me": {"explanation_scores"},
@@ -135,7 +144,7 @@ def test_what_each_strategy_needs() -> None:
 
 def test_lambda_is_a_parameter_of_those_that_use_eq_8() -> None:
     with_lambda = {name for name, make in STRATEGIES.items() if "lambda_" in inspect.signature(make).parameters}
-    assert with_lambda == {"xal", "xal-std", "xal-no-rank"}
+    assert with_lambda == {"xal", "xal-std", "xal-no-rank", "xal-diverse", "xal-balanced"}
     for name in with_lambda:
         # The second text is the less certain one, the first the worse explained.
         scores = PoolScores(
