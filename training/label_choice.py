@@ -46,9 +46,14 @@ def statement(task: Task, label: str) -> str:
     return clean(said).strip(" \"'“”‘’«»")
 
 
+def spoken(field: str) -> str:
+    """A field's name as prompts say it: ``sentence1`` is ``sentence 1``, ``product_name`` is ``product name``."""
+    return re.sub(r"(?<=[^\W\d])(?=\d)", " ", field.replace("_", " "))
+
+
 def _field_by_name(match: re.Match[str]) -> str:
     """A field's name, once: ``the target {target}`` is ``the target``."""
-    word, gap, name = match["word"], match["gap"], match["name"].replace("_", " ")
+    word, gap, name = match["word"], match["gap"], spoken(match["name"])
     return word if word.casefold() == name.casefold() else f"{word}{gap}{name}"
 
 
@@ -120,7 +125,7 @@ class LabelChoice:
 
 def _plain(said: str) -> str:
     """Without case, emphasis and contractions, so that an answer and what it may name are written alike."""
-    return _CONTRACTED.sub(r"\1 not", re.sub(r"[*_`]", "", said).casefold())
+    return _CONTRACTED.sub(r"\1 not", re.sub(r"[*`]|\b_|_\b", "", said).casefold())
 
 
 def _whole(phrase: str) -> str:

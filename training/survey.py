@@ -41,8 +41,11 @@ class Surveyor:
     cap holds for all of them together, and each finds the others' answers (only a prompt that two of them ask in the
     same moment is asked twice).
 
-    role: what messages and the progress bar call the one who is asked. transport: replaces the network below the
-    client, for tests. Raises InputError where the cache cannot be used: now, not after hours of training.
+    role: what messages and the progress bar call the one who is asked. takes_silence: an empty answer that was billed
+    is an answer, "", where otherwise it is asked for again and then an error: small models say nothing to some texts,
+    and one of thousands is not to end the rest. transport: replaces the network below the client, for tests.
+
+    Raises InputError where the cache cannot be used: now, not after hours of training.
     """
 
     def __init__(
@@ -50,11 +53,13 @@ class Surveyor:
         config: TeacherConfig,
         role: str,
         *,
+        takes_silence: bool = False,
         progress: bool = True,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._config = config
         self._role = role
+        self._takes_silence = takes_silence
         self._progress = progress
         self._transport = transport
         with TeacherCache(config.cache_path):
@@ -75,7 +80,7 @@ class Surveyor:
         with TeacherCache(self._config.cache_path) as cache:
             different = {question.key: (name, question) for name, question in asked.values()}
             new = [entry for key, entry in different.items() if cache.answer(key) is None]
-            survey = _Survey(self._config, cache, self._role, new)
+            survey = _Survey(self._config, cache, self._role, self._takes_silence, new)
             if new:
                 asyncio.run(survey.run(self._transport, self._progress))
             answers: dict[K, str] = {}
@@ -91,13 +96,19 @@ class _Survey:
     """What the cache leaves open: a few workers, each taking the next question, until all are answered or one fails."""
 
     def __init__(
-        self, config: TeacherConfig, cache: TeacherCache, role: str, questions: Sequence[tuple[str, Question]]
+        self,
+        config: TeacherConfig,
+        cache: TeacherCache,
+        role: str,
+        takes_silence: bool,
+        questions: Sequence[tuple[str, Question]],
     ) -> None:
         self.requests = 0
         self.bill = Bill()
         self._config = config
         self._cache = cache
         self._role = role
+        self._takes_silence = takes_silence
         self._questions = questions  # (how messages name it, question)
         self._answered = 0
         self._in_flight = 0
@@ -174,7 +185,10 @@ class _Survey:
             self._answered += 1
         except AttemptError as error:
             bill = error.bill
-            raise
+            if not (self._takes_silence and bill is not None and bill.tokens):  # only silence has a bill of its own
+                raise
+            answer = ""
+            self._answered += 1
         finally:  # also where the program is being stopped: a request whose bill is not known stays at its worst case
             bill = worst if bill is None else bill
             self.bill += bill
