@@ -169,7 +169,7 @@ def _training_options(group: argparse._ArgumentGroup) -> None:
 
 def _run(**options: Any) -> None:
     quiet_libraries()
-    from training.experiment import Grid, check_directory
+    from training.experiment import Grid, check_directory, drop_shared_models
     from training.jobs import Job, run_jobs, run_loop
     from training.setup import RunOptions, check
 
@@ -194,6 +194,8 @@ def _run(**options: Any) -> None:
         check(job.options)
     print(f"{len(jobs)} runs in {output}", flush=True)
     run_jobs(jobs, cache_directory(), at_once=at_once)
+    if common.keep_models != "all":
+        drop_shared_models(output)
     print(f"next: xal report {output} --output DIR")
 
 

@@ -7,6 +7,7 @@ the models of their first rounds, all share the teacher's cache and the upper bo
 from __future__ import annotations
 
 import inspect
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -54,7 +55,7 @@ class Grid:
         return all(len(values) == 1 for values in axes)
 
     def cells(self) -> list[Cell]:
-        """Every run, in the order in which to start them: first those whose first round others share.
+        """Every run, in the order in which to start them.
 
         A weight that a strategy has no use for makes no further run of it. Raises InputError for an unknown strategy,
         for a value that stands there twice, and for weights that no strategy uses.
@@ -139,6 +140,11 @@ def check_directory(output: Path) -> None:
         raise InputError(f"{output} holds other files ({strange[0]}); give an --output that is empty or not there yet")
 
 
+def drop_shared_models(output: Path) -> None:
+    """Let go of the first rounds' models once no run of the experiment is open."""
+    shutil.rmtree(output / SHARED, ignore_errors=True)
+
+
 def _may_be_run(directory: Path) -> bool:
     return (directory / CONFIG_FILE).exists() or not any(directory.iterdir())
 
@@ -151,10 +157,12 @@ def _uses(strategy: str) -> tuple[bool, bool, bool]:
 
 
 def _firsts_first(cells: Sequence[Cell]) -> list[Cell]:
-    """Cells that train a first round before those that only wait for it: processes then work side by side."""
+    """One draw after the other, so that an experiment that is stopped has pairs to compare; of each, cells that train a
+    first round before those that would only wait for it."""
 
     def training(cell: Cell) -> tuple[object, ...]:
         return (_uses(cell.strategy)[:2], cell.initial_set, cell.seed, cell.lambda1, cell.lambda2)
 
-    firsts = {training(cell): cell for cell in reversed(cells)}.values()
-    return sorted(cells, key=lambda cell: cell not in firsts)
+    firsts = set({training(cell): cell for cell in reversed(cells)}.values())
+    draws = list(dict.fromkeys((cell.initial_set, cell.seed) for cell in cells))
+    return sorted(cells, key=lambda cell: (draws.index((cell.initial_set, cell.seed)), cell not in firsts))

@@ -41,31 +41,39 @@ def run_jobs(jobs: Sequence[Job], cache: Path, *, at_once: int | None = None) ->
     devices = _devices(jobs[0].options.device)
     at_once = len(devices) if at_once is None else at_once
     if at_once == 1:
-        codes = {job.name: _run(job, cache, progress=True) for job in jobs}
+        said: set[str] = set()
+        codes = {job.name: _run(job, cache, said, progress=True) for job in jobs}
     else:
         # What all runs need (the backbone, its adaptation, the upper bound) is made once, here, and found by each.
         _, notes = prepare(jobs[0].options, cache=cache)
         for note in notes:
             print(f"note: {note}", flush=True)
-        codes = _run_side_by_side(jobs, cache, min(at_once, len(jobs)), devices)
+        codes = _run_side_by_side(jobs, cache, set(notes), min(at_once, len(jobs)), devices)
     failed = {name: code for name, code in codes.items() if code != DONE}
     if failed:
         kind = InputError if set(failed.values()) == {WRONG_INPUT} else XalError
         raise kind(
-            f"{len(failed)} of {len(jobs)} runs did not finish: {', '.join(failed)}; what was finished is kept, and the "
-            "same command goes on with the rest"
+            f"{len(failed)} of {len(jobs)} runs did not finish: {', '.join(failed)}; what was finished is kept, and "
+            "the same command goes on with the rest"
         )
 
 
-def run_loop(options: RunOptions, cache: Path, *, title: str = "", progress: bool = True) -> dict[str, Any]:
-    """Prepare one run and go through its rounds, saying what happens, behind ``title``; returns the last round."""
+def run_loop(
+    options: RunOptions, cache: Path, *, title: str = "", said: set[str] | None = None, progress: bool = True
+) -> dict[str, Any]:
+    """Prepare one run and go through its rounds, saying what happens, behind ``title``; returns the last round.
+
+    said: notes that stand there already; what is said is added.
+    """
 
     def say(line: str) -> None:
         print(f"{title}{line}", flush=True)
 
     loop, notes = prepare(options, cache=cache, progress=progress)
-    for note in notes:
+    said = set() if said is None else said
+    for note in [note for note in notes if note not in said]:
         say(f"note: {note}")
+    said.update(notes)
     entry: dict[str, Any] = {}
     for entry in loop.rounds():
         seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in entry["seconds"].items())
@@ -82,17 +90,19 @@ def run_loop(options: RunOptions, cache: Path, *, title: str = "", progress: boo
     return entry
 
 
-def _run(job: Job, cache: Path, *, progress: bool) -> int:
+def _run(job: Job, cache: Path, said: set[str], *, progress: bool) -> int:
     """One run from beginning to end; returns its exit code, what went wrong is said."""
     try:
-        run_loop(job.options, cache, title=f"{job.name}: ", progress=progress)
+        run_loop(job.options, cache, title=f"{job.name}: ", said=said, progress=progress)
     except (XalError, OSError) as error:
         print(f"xal run: {job.name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         return WRONG_INPUT if isinstance(error, InputError) else FAILED
     return DONE
 
 
-def _run_side_by_side(jobs: Sequence[Job], cache: Path, at_once: int, devices: Sequence[str]) -> dict[str, int]:
+def _run_side_by_side(
+    jobs: Sequence[Job], cache: Path, said: set[str], at_once: int, devices: Sequence[str]
+) -> dict[str, int]:
     """Name -> exit code of every run."""
     context = multiprocessing.get_context("spawn")  # a forked torch may hang
     waiting, running, codes = list(jobs), dict[SpawnProcess, tuple[Job, int]](), dict[str, int]()
@@ -103,7 +113,7 @@ def _run_side_by_side(jobs: Sequence[Job], cache: Path, at_once: int, devices: S
                 while waiting and free:
                     job, place = waiting.pop(0), free.pop(0)
                     options = replace(job.options, device=devices[place % len(devices)])
-                    process = context.Process(target=_child, args=(replace(job, options=options), cache))
+                    process = context.Process(target=_child, args=(replace(job, options=options), cache, said))
                     process.start()
                     running[process] = (job, place)
                 wait([process.sentinel for process in running])
@@ -122,14 +132,14 @@ def _run_side_by_side(jobs: Sequence[Job], cache: Path, at_once: int, devices: S
     return codes
 
 
-def _child(job: Job, cache: Path) -> None:
+def _child(job: Job, cache: Path, said: set[str]) -> None:
     """What a process of its own does."""
     from training.cli import quiet_libraries
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
     quiet_libraries()
     try:
-        code = _run(job, cache, progress=False)
+        code = _run(job, cache, said, progress=False)
     except KeyboardInterrupt:
         code = INTERRUPTED
     sys.exit(code)

@@ -177,11 +177,12 @@ class Loop:
         """What the strategy needs to see, of the whole pool or of the part of it that a prefilter leaves.
 
         After the last round nothing is chosen any more, but a strategy that looks at explanations has its last pool
-        scored too: an export wants the sums of Eq. 8, a reader their spread.
+        scored too, for the export wants the sums of Eq. 8; unless there will be no model to export.
         """
         config, needs = self.config, self.strategy.needs
         explain = "explanation_scores" in needs
-        if not unlabeled or not (explain or (needs and not last)):
+        of_use = not last or (explain and config.keep_models != "none")
+        if not unlabeled or not needs or not of_use:
             return Scored(PoolScores(len(unlabeled)), unlabeled)
         if config.prefilter is None:
             scored = score_pool(predictor, unlabeled, explain=explain, progress=self.progress)

@@ -39,10 +39,9 @@ def target(loop: Loop, share: float, cache: Path) -> tuple[Until, list[str]]:
     entry = known[0] if known else next(iter(bound.rounds()))
     found = float(entry["macro_f1"])
     until = Until(share=share, upper_bound=found, target=share * found)
-    how = "measured before" if known else "measured now"
     note = (
-        f"upper bound: macro-F1 {found:.3f} with all {entry['n_labeled']} labels of the pool, {how} "
-        f"({bound.directory}); the run stops at {until.target:.3f}, {share:.0%} of it"
+        f"upper bound: macro-F1 {found:.3f} with all {entry['n_labeled']} labels of the pool ({bound.directory}); "
+        f"the run stops at {until.target:.3f}, {share:.0%} of it"
     )
     return until, [note]
 

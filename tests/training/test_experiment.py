@@ -15,9 +15,16 @@ def names(grid: Grid) -> list[str]:
     return [cell.name for cell in grid.cells()]
 
 
-def test_every_combination_is_one_run_and_those_that_share_a_first_round_come_after_those_that_train_it() -> None:
-    grid = Grid(("xal", "entropy", "random"), initial_sets=(0, 1))
-    assert names(grid) == ["xal-i0-s0", "entropy-i0-s0", "xal-i1-s0", "entropy-i1-s0", "random-i0-s0", "random-i1-s0"]
+def test_every_combination_is_one_run_draw_by_draw() -> None:
+    grid = Grid(("xal", "random"), initial_sets=(0, 1), seeds=(5, 2))
+    assert names(grid) == [
+        f"{strategy}-i{initial}-s{seed}" for initial in (0, 1) for seed in (5, 2) for strategy in ("xal", "random")
+    ]
+
+
+def test_runs_that_share_a_first_round_come_after_those_that_train_it() -> None:
+    grid = Grid(("entropy", "random", "xal"), initial_sets=(0, 1))
+    assert names(grid) == ["entropy-i0-s0", "xal-i0-s0", "random-i0-s0", "entropy-i1-s0", "xal-i1-s0", "random-i1-s0"]
 
 
 def test_strategies_with_another_training_have_first_rounds_of_their_own() -> None:
