@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from service.model.encoding import batches_by_length
+from service.model.errors import InputError
 from service.model.families import load_network
 from service.model.hardware import choose_device
 from service.model.predictor import BATCH_TOKENS
@@ -26,6 +27,10 @@ def diverse_initial_set(
     seed: the initial set's own number, at least 0; nothing else decides. source: pre-trained weights, whose mean state
     embeds a text; no label is looked at. Raises InputError where the pool holds fewer than ``size`` examples.
     """
+    if size > len(examples):
+        raise InputError(
+            f"cannot choose {size} texts to begin with from a pool of {len(examples)}; lower the query size"
+        )
     return [examples[place].id for place in spread_out(embeddings(examples, task, source, device), size, seed)]
 
 
@@ -34,7 +39,8 @@ def embeddings(examples: Sequence[Example], task: Task, source: str, device: str
     place = choose_device(device)
     if place.type == "cpu":
         limit_threads()
-    with torch.random.fork_rng(devices=[]):  # a new head is drawn, and not used
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # a new head is drawn, and not used, but so is an added [CLS], which the encoder reads
         network, encoder = load_network(source, task, "mean")
     network.to(place).eval()
     texts = [encoder.encode_fields(example.fields) for example in examples]

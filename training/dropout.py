@@ -17,6 +17,7 @@ from service.model.predictor import BATCH_TOKENS, Predictor
 from training.data import Example
 
 PASSES = 10
+OF_OTHER_PARTS = ("classifier", "decoder", "pooler", "summary")  # whose dropout an encoder's configuration names too
 
 
 def dropout_probabilities(
@@ -49,8 +50,11 @@ def dropout_probabilities(
 
 def check_dropout(encoder: nn.Module) -> None:
     """Raise InputError for an encoder that leaves nothing out in training either."""
-    config = getattr(encoder, "config", None)
-    rates = [value for name, value in vars(config).items() if "drop" in name and isinstance(value, float)]
+    rates = [
+        value
+        for name, value in vars(encoder.config).items()
+        if "drop" in name and isinstance(value, float) and not name.startswith(OF_OTHER_PARTS)
+    ]
     if not any(rates) and all(module.p == 0 for module in encoder.modules() if isinstance(module, nn.Dropout)):
         raise InputError(
             "the model's encoder has no dropout, so that several passes of it are all the same; choose a strategy that "

@@ -44,7 +44,7 @@ def calibration_error(probabilities: ArrayLike, gold: ArrayLike, bins: int = CAL
     if p.ndim != 2 or len(p) < 1 or y.shape != p.shape[:1]:
         raise ValueError(f"expected probabilities (n, C) and n gold labels, at least one; found {p.shape}, {y.shape}")
     confidence, right = p.max(axis=1), p.argmax(axis=1) == y
-    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    bin_of = np.searchsorted(np.arange(1, bins) / bins, confidence)  # the first whose upper edge is not below
     gaps = np.bincount(bin_of, weights=right - confidence, minlength=bins)  # n_b (accuracy_b - confidence_b)
     return float(np.abs(gaps).sum() / len(p))
 

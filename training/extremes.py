@@ -17,7 +17,8 @@ def extremes(
     examples: Sequence[Example], predictions: Sequence[Prediction], task: Task, shown: int = SHOWN
 ) -> dict[str, list[dict[str, Any]]]:
     """``most`` and ``least``: the texts with the highest and the lowest explanation score (Eq. 6), the most extreme
-    first, as metrics.json holds them. Ties keep the pool's order. A pool of fewer than twice as many is shared out."""
+    first, as metrics.json holds them. From the most to the least, ties keep the pool's order. A pool of fewer than
+    twice as many is shared out."""
     order = sorted(range(len(predictions)), key=lambda place: -(predictions[place].explanation_score or 0.0))
     count = min(shown, len(order) // 2)
     entries = [_entry(examples[place], predictions[place], task) for place in order]

@@ -39,9 +39,9 @@ def hold_out(splits: Splits, size: int, covered: frozenset[str] | None) -> Split
             "and test; lower the number or give more explanations"
         )
     explained = _drawn(known, size)
-    left_out = {example.id for example in explained}
+    left_out = {tuple(example.fields.values()) for example in explained}  # nor does a model learn from a repeated text
     note = f"held out {size} explained texts of the pool to measure explanations on, for the teacher explains no others"
-    pool = [example for example in splits.train if example.id not in left_out]
+    pool = [example for example in splits.train if tuple(example.fields.values()) not in left_out]
     return replace(splits, train=pool, explained=explained, notes=[*splits.notes, note])
 
 

@@ -55,7 +55,8 @@ class ModelMaker:
         first = self.shared / self._training(digest)
         with _locked(first):  # who comes second waits, and trains nothing
             if not _trained_on(first, digest):
-                shutil.rmtree(first, ignore_errors=True)
+                for remains in (first, *first.parent.glob(f".{first.name}-*")):  # of a run killed while saving
+                    shutil.rmtree(remains, ignore_errors=True)
                 self._train(first, number, labeled, explained, digest, None)
             seconds = checkpoint.verify(first)["lineage"]["train_seconds"]
             checkpoint.resave(first, directory, self._settings(), _provenance(number, digest, seconds))
@@ -99,7 +100,8 @@ class ModelMaker:
     def _training(self, digest: str) -> str:
         """A name for everything that the training of a first round depends on, its texts (digest) included."""
         config = self.config
-        content = [digest, self.source, self.task.to_dict(), config.trainer.model_dump(), config.seed]
+        data, training = config.data.sha256, config.trainer.model_dump()
+        content = [digest, data, self.source, self.task.to_dict(), training, config.seed]
         content += [config.trains_on_explanations, str(choose_device(config.device).type)]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
