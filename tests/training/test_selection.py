@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from training.selection import diagnose, overlap, variance_shares
+from training.selection import diagnose, overlap, redundancy, variance_shares
 from training.strategies import PoolScores
 
 # exp(-p) is e times 1, 2, 4 and exp(c) is 4, 2, 1: the terms of Eq. 8 at 0.5 are 1, 2, 4 and 8, 4, 2 parts of 21.
@@ -94,3 +94,48 @@ def test_shares_add_up_to_one(first: np.ndarray, second: np.ndarray) -> None:
 def test_a_constant_term_has_no_share(values: np.ndarray) -> None:
     if np.ptp(values) > 1e-3:
         assert variance_shares(values, np.full(5, 0.25)) == pytest.approx((1.0, 0.0), abs=1e-9)
+
+
+# East twice (of another length), north-east, west: cosines of 1, sqrt(1/2), -1 to east, and -sqrt(1/2) to north-east.
+DIRECTIONS = np.array([[1, 0], [3, 0], [2, 2], [-1, 0]], dtype=np.float32)
+
+
+def test_redundancy_of_four_directions_by_hand() -> None:
+    half = math.sqrt(1 / 2)
+
+    def of(*chosen: int) -> float:
+        found = redundancy(DIRECTIONS, np.array(chosen))
+        assert found is not None
+        return found["chosen"]
+
+    assert of(0, 1) == pytest.approx(1.0)  # a query of one text twice
+    assert of(3, 0) == pytest.approx(-1.0)
+    assert of(0, 2, 3) == pytest.approx((half + half - half) / 3)
+    assert of(0, 1, 2, 3) == pytest.approx((1 + 1 + half - half) / 4)
+
+
+def test_random_queries_stand_beside_it_the_same_for_every_strategy() -> None:
+    # Of the 6 pairs two have a cosine of sqrt(1/2), one of 1, two of -1, one of -sqrt(1/2).
+    expected = (2 * math.sqrt(1 / 2) + 1 - 2 - math.sqrt(1 / 2)) / 6
+    found = redundancy(DIRECTIONS, np.array([0, 1]), batches=4000)
+    other = redundancy(DIRECTIONS, np.array([3, 0]), batches=4000)
+    assert found is not None
+    assert other is not None
+    assert found["random"] == other["random"] == pytest.approx(expected, abs=0.05)
+    whole = redundancy(DIRECTIONS, np.arange(4))
+    assert whole is not None
+    assert whole["random"] == pytest.approx(whole["chosen"])  # there is but one query of all texts
+
+
+@pytest.mark.parametrize("chosen", [[], [2]])
+def test_fewer_than_two_texts_repeat_nothing(chosen: list[int]) -> None:
+    assert redundancy(DIRECTIONS, np.array(chosen, dtype=np.int64)) is None
+
+
+def test_a_vector_of_length_zero_is_like_no_other() -> None:
+    embeddings = np.array([[0, 0], [0, 0], [1, 0], [1, 1]], dtype=np.float32)
+    assert redundancy(embeddings, np.array([0, 1])) == {"chosen": 0.0, "random": pytest.approx(0.1, abs=0.1)}
+    found = redundancy(embeddings, np.array([0, 2, 3]))
+    assert found is not None
+    assert found["chosen"] == pytest.approx(2 * math.sqrt(1 / 2) / 3)
+    json.dumps(found, allow_nan=False)
