@@ -80,7 +80,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     add("--task", type=Path, required=True, help="task file (YAML)")
     add("--data", type=Path, required=True, help="JSONL, CSV or Parquet; a column split says train, dev or test")
     add("--output", type=Path, required=True, help="run directory; a run that is there goes on")
-    add("--strategy", required=True, help="query strategy, or several (xal,entropy,random); --list-strategies has all")
+    add("--strategy", required=True, help="query strategy, or several: xal,entropy,random")
     add("--test", type=Path, help="a test set in a file of its own")
     add("--dev", type=Path, help="a development set in a file of its own")
     add("--budget", type=int, help="labels in all (default 500; with --until the whole pool)")

@@ -21,6 +21,7 @@ from service.model.errors import InputError
 from service.model.predictor import Predictor
 from service.model.task import Task
 from training.clock import Clock
+from training.cold_start import diverse_initial_set
 from training.config import RunConfig
 from training.data import Example
 from training.dropout import dropout_probabilities
@@ -99,8 +100,6 @@ class Loop:
         config, pool = self.config, self.splits.train
         if config.initial == "random":
             return initial_set(pool, config.query_size, config.initial_set)
-        from training.cold_start import diverse_initial_set
-
         return diverse_initial_set(
             pool, config.query_size, config.initial_set, task=self.task, source=self.source, device=config.device
         )

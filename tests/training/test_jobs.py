@@ -1,0 +1,143 @@
+"""Runs side by side: all finished, one failure costs one run, a kill leaves what the same command goes on from."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.model.errors import InputError, XalError
+from tests.training_fixtures import SMALL
+from training.experiment import Grid
+from training.jobs import Job, run_jobs
+from training.loop import read_rounds
+from training.round_model import model_directory
+from training.setup import RunOptions
+
+XAL = Path(sys.executable).with_name("xal")
+
+
+@pytest.fixture
+def make_jobs(
+    example_files: dict[str, Path], backbone_dir: Callable[[str], Path], tmp_path: Path
+) -> Callable[..., list[Job]]:
+    """The runs of a grid over the small data set: 12 labels in 2 rounds."""
+
+    def make(*strategies: str, **options: Any) -> list[Job]:
+        common = RunOptions(
+            task=example_files["task"],
+            data=example_files["data"],
+            explanations=example_files["explanations"],
+            strategy=strategies[0],
+            output=tmp_path / "grid",
+            model=str(backbone_dir("t5")),
+            budget=12,
+            query_size=6,
+            num_beams=1,
+            max_new_tokens=4,
+            device="cpu",
+            trainer=SMALL,
+            **options,
+        )
+        return [Job(cell.name, cell.options(common)) for cell in Grid(tuple(strategies)).cells()]
+
+    return make
+
+
+def untimed(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in entry.items() if key != "seconds"} for entry in rounds]
+
+
+def test_runs_side_by_side_are_what_they_are_one_after_the_other(
+    make_jobs: Callable[..., list[Job]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    jobs = make_jobs("xal", "me-exp", "random")
+    run_jobs(jobs, tmp_path / "cache", at_once=2)
+    for job in jobs:
+        alone = replace(job, options=replace(job.options, output=tmp_path / "alone" / job.name, shared=None))
+        run_jobs([alone], tmp_path / "cache", at_once=1)
+        found = read_rounds(job.options.output)
+        assert [entry["n_labeled"] for entry in found] == [6, 12]
+        assert untimed(found) == untimed(read_rounds(alone.options.output))
+
+
+def test_strategies_that_train_alike_train_the_first_round_once(
+    make_jobs: Callable[..., list[Job]], tmp_path: Path
+) -> None:
+    jobs = {
+        job.options.strategy: job for job in make_jobs("xal", "me-exp", "xal-std", "xal-no-rank", "entropy", "random")
+    }
+    run_jobs(list(jobs.values()), tmp_path / "cache", at_once=1)
+    shared = [path for path in (tmp_path / "grid" / ".first-rounds").iterdir() if path.is_dir()]
+    assert len(shared) == 3  # with explanations, without the ranking loss, from labels alone
+
+    def seconds(strategy: str) -> list[float]:
+        return [entry["seconds"]["train"] for entry in read_rounds(jobs[strategy].options.output)]
+
+    assert seconds("xal")[0] == seconds("me-exp")[0] == seconds("xal-std")[0]
+    assert seconds("entropy")[0] == seconds("random")[0]
+    assert len({seconds(strategy)[0] for strategy in ("xal", "xal-no-rank", "entropy")}) == 3
+    settings = json.loads((model_directory(jobs["xal-std"].options.output, 0) / "xal.json").read_text())
+    assert settings["acquisition"] == "standardized"
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_run_that_fails_says_why_and_leaves_the_others_alone(
+    make_jobs: Callable[..., list[Job]], tmp_path: Path, capfd: pytest.CaptureFixture[str], at_once: int
+) -> None:
+    first, broken = make_jobs("random", "entropy")
+    (tmp_path / "grid" / broken.name).mkdir(parents=True)
+    (tmp_path / "grid" / broken.name / "mine.txt").write_text("keep me")
+    with pytest.raises(InputError, match=f"1 of 2 runs did not finish: {broken.name}; what was finished is kept"):
+        run_jobs([broken, first], tmp_path / "cache", at_once=at_once)
+    assert f"xal run: {broken.name}: " in capfd.readouterr().err
+    assert len(read_rounds(first.options.output)) == 2
+    assert (tmp_path / "grid" / broken.name / "mine.txt").read_text() == "keep me"
+
+
+def test_a_failure_that_is_no_wrong_input_is_a_failure_of_the_whole(
+    make_jobs: Callable[..., list[Job]], tmp_path: Path
+) -> None:
+    diverging = make_jobs("random")[0]
+    trainer = {**SMALL, "learning_rate": 1e30}
+    with pytest.raises(XalError, match="1 of 1 runs did not finish") as caught:
+        run_jobs([replace(diverging, options=replace(diverging.options, trainer=trainer))], tmp_path / "cache")
+    assert not isinstance(caught.value, InputError)
+
+
+def test_a_killed_experiment_leaves_no_process_behind_and_the_same_command_finishes_it(
+    example_files: dict[str, Path], backbone_dir: Callable[[str], Path], tmp_path: Path
+) -> None:
+    output = tmp_path / "grid"
+    command = [
+        *(str(XAL), "run", "--task", str(example_files["task"]), "--data", str(example_files["data"])),
+        *("--explanations", str(example_files["explanations"]), "--strategy", "xal,random", "--seed", "0-1"),
+        *("--model", str(backbone_dir("t5")), "--budget", "12", "--query-size", "6", "--epochs", "3"),
+        *("--num-beams", "1", "--max-new-tokens", "4", "--keep-models", "none", "--jobs", "2"),
+        *("--output", str(output)),
+    ]
+    environment = {**os.environ, "XAL_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        deadline = time.monotonic() + 120
+        while not list(output.glob("*/metrics.json")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)  # the parent alone: its children must notice
+    kept = {path: path.read_bytes() for path in output.glob("*/metrics.json")}
+    assert kept
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert "4 runs in" in done.stdout
+    runs = sorted(path.name for path in output.iterdir())
+    assert runs == ["random-i0-s0", "random-i0-s1", "xal-i0-s0", "xal-i0-s1"]  # and no shared models any more
+    assert all([e["n_labeled"] for e in read_rounds(output / run)] == [6, 12] for run in runs)
+    for path, content in kept.items():  # what was finished was not done again
+        before = json.loads(content)
+        assert json.loads(path.read_bytes())[: len(before)] == before
