@@ -1,0 +1,151 @@
+"""Statements that task files make, and answers as LLMs give them: each row is one that a model has given or could."""
+
+import pytest
+
+from service.model.task import Task
+from training.label_choice import NONE, LabelChoice, spoken, statement
+
+SENTIMENT = {"neg": "negative", "neu": "neutral", "pos": "positive"}
+ENTAILMENT = {"1": "entail", "0": "not entail"}
+STANCE = {"agree": "agree", "neutral": "neutral", "disagree": "disagree"}
+
+
+def task(prompt: str, labels: dict[str, str], *fields: str) -> Task:
+    return Task.from_dict(
+        {
+            "name": "t",
+            "fields": list(fields or ["text"]),
+            "label_field": "label",
+            "labels": labels,
+            "input": f"{{{(fields or ['text'])[0]}}}",
+            "prompt": prompt,
+            "max_input_tokens": 8,
+            "max_explanation_tokens": 8,
+        }
+    )
+
+
+REVIEW = task('"{text}". The sentiment of this review is {label}, explain the reason within 30 words.', SENTIMENT)
+PAIR = task(
+    "{sentence1} {sentence2} Sentence 1 can {label} sentence 2, explain the reason.",
+    ENTAILMENT,
+    "sentence1",
+    "sentence2",
+)
+DEBATE = task("{text1} {text2} The stance of sentence 2 is {label} to sentence 1, explain.", STANCE, "text1", "text2")
+PAPER = task(
+    '"{document}"\nThe scientific document is {label} to the research topic {topic}, explain the reason.',
+    {"yes": "relevant", "no": "not relevant"},
+    "document",
+    "topic",
+)
+CHINESE = task('评论："{text}"。这条评论的情感是{label}，请解释。', {"p": "积极", "n": "消极"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "label", "said"),
+    [
+        (REVIEW, "neg", "The sentiment of this review is negative"),
+        (PAIR, "0", "Sentence 1 can not entail sentence 2"),
+        (PAPER, "no", "The scientific document is not relevant to the research topic"),  # the topic's name, once
+        (CHINESE, "p", "这条评论的情感是积极"),
+        (task("{text}: this is {label}, explain why.", SENTIMENT), "pos", "this is positive"),
+        (task("{text} The mood is {label}. Explain the reason.", SENTIMENT), "pos", "The mood is positive"),
+        (task("{text} is {label} and please explain why", SENTIMENT), "pos", "text is positive"),
+        (
+            task("{review} The view of the aspect {a_part} is {label}, explain.", SENTIMENT, "review", "a_part"),
+            "pos",
+            "The view of the aspect a part is positive",
+        ),
+        (
+            task('{tweet}\nThe stance to the target "{target}" is {label}, explain.', SENTIMENT, "tweet", "target"),
+            "pos",
+            "The stance to the target is positive",
+        ),
+        # No statement to be had: the words stand alone.
+        (task('Explain why "{text}" is {label}.', SENTIMENT), "pos", "positive"),
+        (task("{text}\n{label}?", SENTIMENT), "pos", "positive"),
+    ],
+)  # fmt: skip
+def test_a_statement_is_the_prompts_sentence_without_the_request_to_explain(asked: Task, label: str, said: str) -> None:
+    assert statement(asked, label) == said
+
+
+@pytest.mark.parametrize(("field", "said"), [("text", "text"), ("sentence1", "sentence 1"), ("two_words", "two words")])
+def test_a_fields_name_is_said_as_people_say_it(field: str, said: str) -> None:
+    assert spoken(field) == said
+
+
+def test_the_listing_shows_all_statements_and_the_words_to_answer_with() -> None:
+    assert LabelChoice(PAIR, offers_none=True).listing.splitlines() == [
+        "- Sentence 1 can entail sentence 2",
+        "- Sentence 1 can not entail sentence 2",
+        "Answer with one of these alone: entail, not entail, none of these.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "label"),
+    [
+        (REVIEW, "negative", "neg"),
+        (REVIEW, " Negative.\n", "neg"),
+        (REVIEW, "**NEUTRAL**", "neu"),
+        (REVIEW, "_positive_", "pos"),
+        (REVIEW, '"positive"', "pos"),
+        (REVIEW, "“Positive”!", "pos"),
+        (REVIEW, "- The sentiment of this review is negative", "neg"),
+        (REVIEW, "The answer is: positive.", "pos"),
+        (REVIEW, "Answer: neutral", "neu"),
+        (REVIEW, "Both positive and negative things are said. The answer is neutral.", "neu"),
+        (REVIEW, "pos", "pos"),  # the label id, alone
+        (REVIEW, "The position is unclear", None),  # not within words
+        (REVIEW, "The review is positive, not negative.", "pos"),
+        (REVIEW, "It isn't negative. It is neutral.", "neu"),
+        (REVIEW, "neither positive nor negative", None),
+        (REVIEW, "more negative than positive", "neg"),
+        (REVIEW, "not really positive", None),
+        (REVIEW, "positive or neutral", None),
+        (REVIEW, "negative, neutral, positive", None),
+        (REVIEW, "- The sentiment of this review is negative\n- The sentiment of this review is positive", None),
+        (REVIEW, "The answer is positive. The answer is negative.", None),
+        (REVIEW, "", None),
+        (REVIEW, "I cannot tell.", None),
+        (REVIEW, "A", None),  # no letters are shown, so none is meant
+        (REVIEW, "<think>It may be negative, or neutral.</think>\n\npositive", "pos"),
+        (REVIEW, "It may be negative.</think>positive", "pos"),
+        (REVIEW, "<think>It may be negative", None),  # cut off before the answer
+        (PAIR, "entail", "1"),
+        (PAIR, "not entail", "0"),
+        (PAIR, "Not  entail.", "0"),
+        (PAIR, "Sentence 1 entails sentence 2.", "1"),
+        (PAIR, "Sentence 1 does not entail sentence 2.", "0"),
+        (PAIR, "Sentence 1 doesn't entail sentence 2.", "0"),
+        (PAIR, "Sentence 1 cannot entail sentence 2", "0"),
+        (PAIR, "It does not necessarily entail it", None),
+        (PAIR, "entailment", "1"),
+        (PAIR, "1", "1"),
+        (PAIR, "entail / not entail", None),
+        (PAPER, "relevant", "yes"),
+        (PAPER, "It is not relevant.", "no"),
+        (PAPER, "irrelevant", None),
+        (DEBATE, "disagree", "disagree"),
+        (DEBATE, "Sentence 2 disagrees with sentence 1", "disagree"),
+        (DEBATE, "agreed", "agree"),
+        (DEBATE, "does not agree", None),  # neutral, or the opposite
+        (CHINESE, "这是积极的。", "p"),
+        (task("{text} {label}", {"c": "C", "p": "C++"}), "C++", "p"),
+        (task("{text} {label}", {"x": "same", "y": "same"}), "same", None),
+    ],
+)
+def test_an_answer_names_one_label_or_none(asked: Task, answer: str, label: str | None) -> None:
+    assert LabelChoice(asked).named(answer) == label
+
+
+def test_none_of_these_is_a_choice_only_where_it_is_offered() -> None:
+    offering = LabelChoice(REVIEW, offers_none=True)
+    assert offering.named("None of these.") == offering.named("none") == NONE
+    assert offering.named("positive") == "pos"
+    assert LabelChoice(REVIEW).named("none of these") is None
+    stance = LabelChoice(task("{text} {label}", {"f": "favor", "n": "none"}), offers_none=True)
+    assert stance.named("none") == "n"  # a label of that name goes first
+    assert stance.named("none of these") == NONE
