@@ -24,15 +24,20 @@ Value = Callable[[Cell], float | None]
 
 def write_tables(cells: Sequence[Cell], page: Path) -> None:
     """Replace what stands between the page's two marks. Raises InputError where the page lacks one of them."""
+    replace_generated(page, BEGIN, render(cells))
+
+
+def replace_generated(page: Path, mark: str, text: str) -> None:
+    """Put a text in place of what stands on a page between ``mark`` and END. Raises InputError where it lacks one."""
     try:
-        text = page.read_text(encoding="utf-8")
+        whole = page.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{page}: cannot be read ({error.strerror})") from None
-    before, begin, rest = text.partition(BEGIN)
+    before, begin, rest = whole.partition(mark)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise InputError(f"{page}: expected the lines {BEGIN} and {END}; put them where the tables belong")
-    write_atomically(page, f"{before}{BEGIN}\n\n{render(cells)}\n{END}{after}")
+        raise InputError(f"{page}: expected the lines {mark} and {END}; put them where the tables belong")
+    write_atomically(page, f"{before}{mark}\n\n{text}\n{END}{after}")
 
 
 def render(cells: Iterable[Cell]) -> str:
@@ -103,7 +108,7 @@ def _table(columns: Mapping[str, tuple[Value, int]], rows: Mapping[str, Sequence
         line = [row, str(len(cells)), *(summary(list(map(value, cells)), digits) for value, digits in columns.values())]
         devices = sorted({f"{cell['device']}, {_threads(cell['threads'])}" for cell in cells})
         lines.append([*line, "; ".join(devices)] if timed else line)
-    return _markdown(["row", "seeds", *columns, *(["device"] if timed else [])], lines)
+    return markdown(["row", "seeds", *columns, *(["device"] if timed else [])], lines)
 
 
 def summary(values: Sequence[float | None], digits: int) -> str:
@@ -128,11 +133,12 @@ def _samples(groups: Mapping[tuple[str, int, str], Sequence[Cell]]) -> list[str]
             columns = ["text", "gold", "predicted", "judged", "explanation"]
             flat = [{**sample, "judged": sample["judged"]["encoder"]} for sample in shown]
             lines = [[_escaped(sample[column]) for column in columns] for sample in flat]
-            parts.append(f"{title}\n\n{_markdown(columns, lines)}")
+            parts.append(f"{title}\n\n{markdown(columns, lines)}")
     return parts
 
 
-def _markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown; what stands in its cells is not escaped."""
     return "".join(f"| {' | '.join(line)} |\n" for line in (head, ["---"] * len(head), *lines))
 
 

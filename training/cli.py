@@ -16,7 +16,8 @@ from typing import Any
 from service.model.errors import InputError, XalError
 from service.model.threads import wait_briefly
 from training.offline_parts import cache_directory
-from training.teacher_options import add_teacher_options, teacher_config
+from training.run_options import add_model_options, add_prefilter_options, add_run_options, take_trainer_options
+from training.teacher_options import add_llm_options, judge_config, teacher_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     _demo_options(add("demo", _demo, "the whole way on real data, offline, with embedded parts"))
-    _run_options(add("run", _run, "the active-learning loop, with labels that come from the data"))
+    add_run_options(add("run", _run, "the active-learning loop, with labels that come from the data"))
+    _llm_options(add("llm", _llm, "an LLM as the classifier: zero-shot, few-shot, and a model of its labels"))
     _backbone_options(add("backbone", _backbone, "the models that need no hub: list them, prepare one"))
     _score_options(add("score", _score, "score a pool file of any size with an exported model"))
     _export_options(add("export", _export, "make a model directory of a run's round"))
@@ -75,111 +77,19 @@ def _demo(**options: Any) -> None:
     demo(cache=cache_directory(), **options)
 
 
-def _run_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--task", type=Path, required=True, help="task file (YAML)")
-    add("--data", type=Path, required=True, help="JSONL, CSV or Parquet; a column split says train, dev or test")
-    add("--output", type=Path, required=True, help="run directory; a run that is there goes on")
-    add("--strategy", required=True, help="query strategy, or several: xal,entropy,random")
-    add("--test", type=Path, help="a test set in a file of its own")
-    add("--dev", type=Path, help="a development set in a file of its own")
-    add("--budget", type=int, help="labels in all (default 500; with --until the whole pool)")
-    add("--query-size", type=int, help="labels a round (default 100; with --until 50)")
-    help = "stop at this share of the upper bound, the macro-F1 of training on the whole pool, measured once: 0.9"
-    add("--until", type=float, metavar="SHARE", help=help)
-    add(
-        "--initial", choices=("random", "diverse"), help="the first texts: at random (default), or spread over the pool"
-    )
-    add("--initial-set", type=_several("numbers"), help="number of the first draw, or several: 0-2 (default 0)")
-    add("--seed", type=_several("numbers"), help="seed of training and selection, or several: 0-2 (default 0)")
-    help = "weight of the explanation score in Eq. 8, or several: 0.2,0.5 (default 0.5)"
-    add("--lambda", type=_several("weights"), dest="lambda_", help=help)
-    _prefilter_options(parser)
-    help = "whose model to keep: every round's, the last, or none once the run is finished (default all)"
-    add("--keep-models", choices=("all", "last", "none"), help=help)
-    add("--jobs", type=int, help="runs at a time, of several (default: one for each GPU, or one)")
-    add_teacher_options(parser.add_argument_group("explanations"))
-    _judge_options(parser.add_argument_group("how good the explanations are"))
-    _training_options(parser.add_argument_group("model and training"))
-
-
-def _several(kind: str) -> Callable[[str], Any]:
-    """Reads an option that stands for several values; see training/values.py."""
-
-    def read(text: str) -> Any:
-        from training import values
-
-        try:
-            return getattr(values, kind)(text)
-        except InputError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return read
-
-
-def _judge_options(group: argparse._ArgumentGroup) -> None:
-    help = "measure ranking and consistency each round, on so many held-out texts that the teacher explains (default 0)"
-    group.add_argument("--measure-explanations", type=int, metavar="N", help=help)
-
-
-def _prefilter_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    help = "explain only the R times QUERY_SIZE texts of highest entropy, and say what this loses (default: all texts)"
-    add("--prefilter", type=float, metavar="R", help=help)
-    help = "other texts to explain too, from which the loss is estimated (default 100)"
-    add("--prefilter-sample", type=int, metavar="N", help=help)
-
-
-# Flags of ``xal run`` that are fields of TrainerConfig.
-_TRAINER_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "epochs": (int, "passes over the labeled texts each round"),
-    "explanation_epochs": (int, "the last so many of them learn explanations too"),
-    "learning_rate": (float, "of the encoder, and of all else unless set"),
-    "decoder_learning_rate": (float, "of the decoder"),
-    "head_learning_rate": (float, "of the classification head"),
-    "batch_size": (int, "texts per optimizer step"),
-    "micro_batch_size": (int, "texts in memory at a time"),
-    "warmup": (float, "share of the steps in which the learning rate rises"),
-    "lambda1": (_several("weights"), "weight of the generation loss, Eq. 7, or several"),
-    "lambda2": (_several("weights"), "weight of the ranking loss, Eq. 7, or several"),
-    "pooling": (str, "what h_0 is: cls or mean"),
-    "conditioning": (str, "what an explanation is given beside the text: none, or label"),
-    "precision": (str, "what the model computes in: auto (bfloat16 where the hardware has it), float32 or bfloat16"),
-    "decoder_tuning": (str, "what of the decoder is trained: full, top-K layers, or lora-R, updates of rank R"),
-}
-
-
-def _training_options(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add(
-        "--model",
-        help="hub id (google/flan-t5-large), directory, ENCODER+DECODER of either, or a name of xal backbone list, "
-        "which needs no hub (default minilm-smollm2)",
-    )
-    add("--adapt", action="store_true", help="first adapt the model to the pool's texts, once for all its runs")
-    add("--adapt-corpus", type=Path, metavar="FILE", help="and to this file of texts, labels and explanations")
-    add("--adapt-corpus-task", type=Path, metavar="TASK", help="the task file of --adapt-corpus")
-    add("--warm-start", action="store_true", help="go on from the last round's weights instead of the pre-trained ones")
-    add("--device", help="auto, cpu, cuda, cuda:N or mps (default auto)")
-    add("--num-beams", type=int, help="beams for explanations (default 5)")
-    add("--max-new-tokens", type=int, help="longest explanation to generate (default: the task's)")
-    for name, (kind, help) in _TRAINER_FLAGS.items():
-        add(f"--{name.replace('_', '-')}", type=kind, help=f"{help} (default: the model's own or the paper's)")
-
-
 def _run(**options: Any) -> None:
     quiet_libraries()
     from training.experiment import Grid, check_directory, drop_shared_models
     from training.jobs import Job, run_jobs, run_loop
     from training.setup import RunOptions, check
 
-    trainer = {name: options.pop(name) for name in _TRAINER_FLAGS if name in options}
+    trainer = take_trainer_options(options)
     if "train_on_explanations" in options:
         options["train_on_explanations"] = options["train_on_explanations"] == "yes"
     at_once = options.pop("jobs", None)
     if at_once is not None and at_once < 1:
         raise InputError(f"--jobs: expected at least 1, found {at_once}")
-    llm, judge = teacher_config(options), None
+    judge, llm = judge_config(options), teacher_config(options)
     grid = Grid.of(options, trainer)
     common = RunOptions(**options, strategy=grid.strategies[0], llm=llm, judge=judge, trainer=trainer)
     cells, output = grid.cells(), common.output
@@ -197,6 +107,38 @@ def _run(**options: Any) -> None:
     if common.keep_models != "all":
         drop_shared_models(output)
     print(f"next: xal report {output} --output DIR")
+
+
+def _llm_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--task", type=Path, required=True, help="task file (YAML)")
+    add("--data", type=Path, required=True, help="JSONL, CSV or Parquet, as for xal run")
+    add("--output", type=Path, required=True, help="folder for one run directory a setting, which xal report reads")
+    add("--test", type=Path, help="a test set in a file of its own")
+    add("--dev", type=Path, help="a development set in a file of its own")
+    add("--settings", help="of zero-shot, few-shot, silver (default: zero-shot,few-shot,silver)")
+    add("--shots", type=int, help="labeled texts in a few-shot prompt (default 8)")
+    help = "what --query-size is for xal run, from whose first texts the shots are drawn (default 100)"
+    add("--query-size", type=int, help=help)
+    add("--initial-set", type=int, help="number of that first draw (default 0)")
+    add("--silver", type=int, metavar="N", help="pool texts that the LLM labels for a model (default: all)")
+    add("--seed", type=int, help="seed of the draws and of the training (default 0)")
+    add_llm_options(parser.add_argument_group("the LLM"))
+    add_model_options(parser.add_argument_group("the model that learns from its labels"))
+
+
+def _llm(**options: Any) -> None:
+    quiet_libraries()
+    from training.llm_baselines import BaselineOptions, run_baselines
+    from training.values import names
+
+    trainer = take_trainer_options(options)
+    if "settings" in options:
+        options["settings"] = names(options["settings"])
+    baselines = BaselineOptions(**options, llm=teacher_config(options), trainer=trainer)
+    for result in run_baselines(baselines, cache=cache_directory(), note=lambda note: print(f"note: {note}")):
+        print(result, flush=True)
+    print(f"next: xal report {baselines.output} RUN_DIR ... --output DIR")
 
 
 def _backbone_options(parser: argparse.ArgumentParser) -> None:
@@ -226,7 +168,7 @@ def _score_options(parser: argparse.ArgumentParser) -> None:
         dest="normalisation",
         help="sums of Eq. 8: the exported pool's (default) or this file's",
     )
-    _prefilter_options(parser)
+    add_prefilter_options(parser)
     add("--query-size", type=int, help="texts that the prefilter is for, those to be labeled next (default 100)")
     add("--num-beams", type=int, help="beams for explanations (default: the model's)")
     add("--max-new-tokens", type=int, help="longest explanation to generate (default: the model's)")

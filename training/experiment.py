@@ -19,7 +19,7 @@ from service.model.scoring import LAMBDA
 from training.runs import CONFIG_FILE
 from training.setup import RunOptions
 from training.strategies import STRATEGIES, query_strategy
-from training.values import names
+from training.values import names, numbers, weights
 
 SHARED = ".first-rounds"
 
@@ -37,16 +37,23 @@ class Grid:
 
     @classmethod
     def of(cls, options: dict[str, Any], trainer: dict[str, Any]) -> Grid:
-        """Take what may stand for several values out of the command's options and of those for training."""
-        axes = {
-            "strategies": names(options.pop("strategy")),
-            "initial_sets": options.pop("initial_set", None),
-            "seeds": options.pop("seed", None),
-            "lambdas": options.pop("lambda_", None),
-            "lambda1s": trainer.pop("lambda1", None),
-            "lambda2s": trainer.pop("lambda2", None),
-        }
-        return cls(**{name: values for name, values in axes.items() if values is not None})
+        """Take what may stand for several values, as the command line has it, out of a command's options and out of
+        those for training. Raises InputError, naming the option, for what is no such list."""
+        taken: dict[str, Any] = {}
+        for place, option, read, axis in (
+            (options, "strategy", names, "strategies"),
+            (options, "initial_set", numbers, "initial_sets"),
+            (options, "seed", numbers, "seeds"),
+            (options, "lambda_", weights, "lambdas"),
+            (trainer, "lambda1", weights, "lambda1s"),
+            (trainer, "lambda2", weights, "lambda2s"),
+        ):
+            if option in place:
+                try:
+                    taken[axis] = read(place.pop(option))
+                except InputError as error:
+                    raise InputError(f"--{option.strip('_').replace('_', '-')}: {error}") from None
+        return cls(**taken)
 
     @property
     def is_single(self) -> bool:

@@ -20,6 +20,7 @@ from training import backbones
 from training.adaptation import RECIPE, Corpus, adaptation_config, adapted
 from training.config import DataFile, RunConfig
 from training.dropout import check_dropout
+from training.llm_judge import LLMJudge
 from training.loop import Loop
 from training.pool import check_budget
 from training.prefilter import Prefilter
@@ -136,6 +137,7 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
         options.output,
         progress,
         shared=options.shared,
+        judges=(("llm", LLMJudge(task, options.judge, progress=progress)),) if options.judge else (),
     )
     if options.until is not None:
         until, found = target(loop, options.until, cache)

@@ -69,8 +69,8 @@ def test_one_value_everywhere_is_a_single_run() -> None:
 
 def test_the_command_s_options_become_the_grid_s_axes() -> None:
     options, trainer = (
-        {"strategy": "xal,random", "seed": (0, 1), "lambda_": (0.5,)},
-        {"lambda2": (0.1, 0.2), "epochs": 3},
+        {"strategy": "xal,random", "seed": "0-1", "lambda_": "0.5"},
+        {"lambda2": "0.1,0.2", "epochs": 3},
     )
     grid = Grid.of(options, trainer)
     assert grid == Grid(("xal", "random"), seeds=(0, 1), lambdas=(0.5,), lambda2s=(0.1, 0.2))

@@ -1,0 +1,90 @@
+"""Do explanations save labels? Grids of runs on several data sets, kept in docs/results.jsonl, shown in docs/results.md.
+
+python -m benchmarks.evidence --data product-reviews                             # runs what is missing
+python -m benchmarks.evidence --data mams --mams FILE --mams-explanations FILE
+python -m benchmarks.evidence --data e-snli --esnli FILE
+python -m benchmarks.evidence --table                                            # the page's tables
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.model.errors import InputError, XalError
+
+DOCS = Path(__file__).parents[1] / "docs"
+STRATEGIES = "xal,me-exp,xal-no-rank,xal-no-me,entropy,badge,random"
+BUDGET, QUERY_SIZE, NUM_BEAMS, EXPLAINED = 150, 50, 2, 60
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 0 done, 1 failure, 2 wrong input, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.table:
+            _write_page(options.results, options.page)
+        else:
+            _measure(options)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except XalError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; what was measured is kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence", description="Do explanations save labels?")
+    add = parser.add_argument
+    add("--data", choices=("product-reviews", "mams", "e-snli"), default="product-reviews", help="what to measure on")
+    add("--mams", type=Path, metavar="FILE", help="MAMS, as python -m training.releases makes it")
+    add("--mams-explanations", type=Path, metavar="FILE", help="recorded explanations of texts of its pool")
+    add("--esnli", type=Path, metavar="FILE", help="e-SNLI with an explanation for every label, JSONL")
+    add("--strategy", default=STRATEGIES, help=f"(default {STRATEGIES})")
+    add("--initial-set", default="0-2", help="(default 0-2)")
+    add("--seed", default="0-1", help="(default 0-1)")
+    add("--model", default="minilm-smollm2", help="backbone (default minilm-smollm2)")
+    add("--jobs", type=int, default=2, help="runs at a time (default 2)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
+    add("--runs", type=Path, default=Path("build/evidence"), help="where the runs are (default build/evidence)")
+    add("--results", type=Path, default=DOCS / "results.jsonl", help="file of finished runs")
+    add("--collect", action="store_true", help="run nothing; take finished runs into the results")
+    add("--table", action="store_true", help="run nothing; make the tables of the results")
+    add("--page", type=Path, default=DOCS / "results.md", help="page that the tables stand in")
+    return parser
+
+
+def _write_page(results: Path, page: Path) -> None:
+    from benchmarks.evidence_tables import write_page
+    from benchmarks.results import read_cells
+
+    cells = read_cells(results)
+    write_page(cells, page)
+    print(f"{page}: tables of {len(cells)} runs")
+
+
+def _measure(options: argparse.Namespace) -> None:
+    from benchmarks.evidence_runs import collect, missing_jobs
+    from training.cli import quiet_libraries
+    from training.jobs import run_jobs
+    from training.offline_parts import cache_directory
+
+    quiet_libraries()
+    jobs = [] if options.collect else missing_jobs(options, cache_directory())
+    try:
+        if jobs:
+            run_jobs(jobs, cache_directory(), at_once=options.jobs)
+    finally:
+        new = collect(options.runs / f"{options.data}-{options.model}", options.data, options.results)
+        print(f"{options.results}: {new} runs added")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
