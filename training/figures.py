@@ -1,88 +1,176 @@
-"""Learning curves as a picture and as lines of text."""
+"""Learning curves as pictures and as lines of text."""
 
-import io
+import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import cycle, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from training.comparison import mean_interval
+from training.reporting.drawing import TEXT_COLOUR, Look, caption, looks, new_figure, plain_axes, png, shortened, title
+from training.reporting.tables import values_at
 from training.runs import Curve, Run, learning_curves
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; the baseline is grey whenever it is there.
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-BASELINE, BASELINE_COLOUR = "random", "#8A8A8A"
-TEXT_COLOUR = "#333333"
 # Characters for the curves of a terminal, repeated if there are many, and one for where several of them meet.
 MARKS = "xo+#%@&$"
 SEVERAL = "*"
 
 METRIC_NAMES = {"macro_f1": "macro-F1", "accuracy": "accuracy"}
+BAND = "line: mean over the runs; band: 95% bootstrap interval of it (of two or three runs: lowest to highest)"
+NAME_WIDTH = 34  # characters of a name beside a line, before it goes on in the next line
+MANY = 6  # curves; of more, the bands are fainter
+LINE_HEIGHT, AROUND_AXES = 0.19, 1.25  # inches: of a line of names, and of what stands above and below the axes
+COLUMNS = 4  # of small pictures in a row
 
 
-def learning_curve_png(curves: Sequence[Curve], metric: str = "macro_f1") -> bytes:
-    """A PNG of the curves: mean over the runs of a setting, with a band from the lowest to the highest run."""
-    # Imported here, because it takes a second; a Figure of its own, because pyplot's are global.
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
+class Level(NamedTuple):
+    """A horizontal line: what it is, where, and matplotlib's line style."""
+
+    name: str
+    value: float
+    line: Any = (0, (3, 1.5))
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}: {self.value:.3f}"
+
+
+def learning_curve_png(curves: Sequence[Curve], metric: str = "macro_f1", levels: Sequence[Level] = ()) -> bytes:
+    """A PNG of the curves: mean over the runs of a setting, with its 95% bootstrap interval as a band.
+
+    levels: horizontal lines for what is no curve, such as training on everything.
+    """
     from matplotlib.ticker import FixedLocator, MaxNLocator
 
-    figure = Figure(figsize=(8, 4.6), dpi=160, layout=ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.12))
+    names = [*(curve.title for curve in curves), *(level.title for level in levels)]
+    lines = sum(_name(name).count("\n") + 1 for name in names)
+    figure = new_figure(max(4.6, AROUND_AXES + LINE_HEIGHT * (lines + 1)))
     axes = figure.add_subplot()
-    for curve, colour in zip(curves, curve_colours(curves), strict=True):
-        values = curve.values(metric)
-        if len(values) > 1:
-            axes.fill_between(curve.n_labeled, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, lw=0)
-        axes.plot(curve.n_labeled, values.mean(axis=0), color=colour, marker="o", ms=5, lw=2, zorder=3)
+    for curve, look in zip(curves, looks(curves), strict=True):
+        _draw(axes, curve, look, metric, alpha=0.15 if len(curves) <= MANY else 0.07)
+    for level in levels:
+        axes.axhline(level.value, color=TEXT_COLOUR, lw=1.2, ls=level.line, zorder=2)
     several = any(len(curve.runs) > 1 for curve in curves)
-    axes.set_xlabel("labeled texts" + ("\nline: mean over the runs; band: lowest to highest run" if several else ""))
-    axes.set_title(headline(curves, metric), loc="left", fontsize=12, pad=12, color=TEXT_COLOUR, parse_math=False)
+    axes.set_xlabel("labeled texts")
+    if several:
+        caption(figure, BAND)
+    title(axes, headline(curves, metric))
     points = sorted({n for curve in curves for n in curve.n_labeled})
     axes.xaxis.set_major_locator(FixedLocator(points) if len(points) <= 12 else MaxNLocator(integer=True))
-    axes.xaxis.label.set_color(TEXT_COLOUR)
-    axes.tick_params(length=0, colors=TEXT_COLOUR)
-    axes.grid(axis="y", color="#E4E4E4", lw=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color("#BBBBBB")
+    plain_axes(axes)
     axes.margins(x=0.03, y=0.12)
-    _name_lines(axes, curves, metric)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", facecolor="white")
-    return picture.getvalue()
+    _name_lines(axes, figure, curves, metric, levels)
+    return png(figure)
 
 
-def _name_lines(axes: Any, curves: Sequence[Curve], metric: str) -> None:
+def single_curves_png(curves: Sequence[Curve], metric: str = "macro_f1") -> bytes:
+    """A PNG with a small picture for each curve: its mean and band, its runs as thin lines over their full length, and
+    the means of all others in grey."""
+    rows = -(-len(curves) // COLUMNS)
+    figure = new_figure(0.5 + 1.75 * rows)
+    grid = figure.subplots(rows, min(COLUMNS, len(curves)), sharex=True, sharey=True, squeeze=False).flat
+    for place, (axes, curve, look) in enumerate(zip(grid, curves, looks(curves), strict=False)):
+        for other in curves:
+            axes.plot(other.n_labeled, other.values(metric).mean(axis=0), color="#D0D0D0", lw=1, zorder=1)
+        for run in curve.runs if len(curve.runs) > 1 else ():
+            axes.plot(run.n_labeled, [entry[metric] for entry in run.rounds], color=look.colour, lw=0.6, alpha=0.6)
+        _draw(axes, curve, look._replace(line="-", mark=""), metric, alpha=0.2)
+        plain_axes(axes)
+        axes.tick_params(labelsize=8, labelbottom=place + COLUMNS >= len(curves))
+        title(axes, textwrap.fill(shortened(curve.label), 28), size=8)
+    for axes in list(figure.axes)[len(curves) :]:
+        axes.set_visible(False)
+    caption(figure, "labeled texts; thin lines: single runs; grey: the other strategies' means")
+    return png(figure)
+
+
+def _draw(axes: Any, curve: Curve, look: Look, metric: str, alpha: float) -> None:
+    values = curve.values(metric)
+    if len(values) > 1:
+        axes.fill_between(curve.n_labeled, *mean_interval(values), color=look.colour, alpha=alpha, lw=0)
+    axes.plot(
+        curve.n_labeled,
+        values.mean(axis=0),
+        color=look.colour,
+        ls=look.line,
+        marker=look.mark or None,
+        ms=5,
+        lw=2,
+        zorder=3,
+    )
+
+
+def _name_lines(axes: Any, figure: Any, curves: Sequence[Curve], metric: str, levels: Sequence[Level]) -> None:
     """Each curve's title to the right of its last point, in its colour: no legend to look up."""
     low, high = axes.get_ylim()
-    ends = [(curve.n_labeled[-1], float(curve.values(metric)[:, -1].mean())) for curve in curves]
-    heights = spread_apart([(value - low) / (high - low) for _, value in ends], gap=0.065)
-    for curve, colour, end, height in zip(curves, curve_colours(curves), ends, heights, strict=True):
+    left, right = axes.get_xlim()
+    names = [(curve.title, curve.n_labeled[-1], float(curve.values(metric)[:, -1].mean())) for curve in curves]
+    names += [(level.title, right, level.value) for level in levels]
+    styles = [*looks(curves), *(Look(TEXT_COLOUR, level.line, "") for level in levels)]
+    line = LINE_HEIGHT / (figure.get_figheight() - AROUND_AXES)
+    sizes = [line * (_name(name).count("\n") + 1.15) for name, _, _ in names]
+    ends = [(value - low) / (high - low) for _, _, value in names]
+    heights = spread_apart(ends, sizes, low=-0.12, high=1.08)
+    for (name, n, value), look, height in zip(names, styles, heights, strict=True):
+        # To the sample of the line, not to the text, which it would strike through.
         axes.annotate(
-            curve.title,
-            end,
-            xytext=(1.02, height),
+            "",
+            (n, value),
+            xytext=(1.04, height),
             textcoords="axes fraction",
+            arrowprops={"arrowstyle": "-", "color": look.colour, "lw": 0.8, "ls": ":", "shrinkB": 4, "shrinkA": 0},
+        )
+        axes.plot(
+            [1.04, 1.09],
+            [height] * 2,
+            transform=axes.transAxes,
+            color=look.colour,
+            ls=look.line,
+            marker=look.mark or None,
+            markevery=[1],
+            ms=4,
+            lw=1.6,
+            clip_on=False,
+        )
+        axes.annotate(
+            _name(name),
+            (1.11, height),
+            xycoords="axes fraction",
             va="center",
-            color=colour,
+            color=look.colour,
+            fontsize=9,
             fontweight="bold",
             parse_math=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.8, "ls": ":"},
+            annotation_clip=False,
         )
     axes.set_ylim(low, high)
+    axes.set_xlim(left, right)
 
 
-def spread_apart(heights: Sequence[float], gap: float) -> list[float]:
-    """The heights, in their old order, moved as little as it takes for neighbours to be ``gap`` apart."""
+def _name(name: str) -> str:
+    return textwrap.fill(shortened(name, 3 * NAME_WIDTH).replace(" run", "\N{NO-BREAK SPACE}run"), NAME_WIDTH)
+
+
+def spread_apart(
+    heights: Sequence[float], sizes: Sequence[float], low: float = -np.inf, high: float = np.inf
+) -> list[float]:
+    """The heights, in their old order, moved as little as it takes for things of these sizes not to overlap.
+
+    low, high: what they then stay between, as far as they fit.
+    """
     order = np.argsort(heights, kind="stable")
-    lifted = np.asarray(heights, dtype=np.float64)[order] - gap * np.arange(len(heights))
+    ranked = np.asarray(sizes, dtype=np.float64)[order]
+    below = np.cumsum(ranked) - ranked / 2  # where each would be if they all stood on each other
+    lifted = np.asarray(heights, dtype=np.float64)[order] - below
     # What is left is to make ``lifted`` non-decreasing: the least-squares answer averages the stretches that fall.
     blocks: list[list[float]] = []
     for height in lifted:
         blocks.append([float(height)])
         while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
             blocks[-2:] = [blocks[-2] + blocks[-1]]
-    spread = np.array([np.mean(block) for block in blocks for _ in block]) + gap * np.arange(len(heights))
+    levelled = np.array([np.mean(block) for block in blocks for _ in block])
+    spread = np.maximum(np.minimum(levelled, high - ranked.sum()), low) + below
     result = np.empty(len(heights))
     result[order] = spread
     return [float(height) for height in result]
@@ -153,14 +241,7 @@ class _TextPlot:
 
 def headline(curves: Sequence[Curve], metric: str) -> str:
     """What a curve shows: ``product-sentiment: macro-F1 on 600 test texts``."""
-    sizes = sorted(
-        {entry["n_test"] for curve in curves for run in curve.runs for entry in run.rounds if "n_test" in entry}
-    )
+    entries = [entry for curve in curves for run in curve.runs for entry in run.rounds]
+    sizes = sorted({int(size) for size in values_at(entries, "n_test")})
     measured = f" on {' or '.join(map(str, sizes))} test texts" if sizes else ""
     return f"{curves[0].runs[0].task_name}: {METRIC_NAMES[metric]}{measured}"
-
-
-def curve_colours(curves: Sequence[Curve]) -> list[str]:
-    """A colour for each curve."""
-    palette = cycle(COLOURS)
-    return [BASELINE_COLOUR if curve.label == BASELINE else next(palette) for curve in curves]

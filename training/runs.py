@@ -19,8 +19,19 @@ METRICS_FILE = "metrics.json"
 # Keys of config.yaml, wherever they stand, that leave a run what it is and may change between two starts of it: where
 # things lie, what they run on, and recorded explanations, which may have lacked a text that was chosen;
 PLACES = {"file", "base_url", "device", "versions", "git_hash", "keep_models", "explanations"}
-# and those in which the runs of one setting may differ: chance, and how far they go.
-REPETITION = {"seed", "initial_set", "budget"}
+# those in which the runs of one setting may differ: chance, how far they go, and what is measured on the way (beside
+# whatever begins with MEASURE);
+REPETITION = {"seed", "initial_set", "budget", "until", "judge"}
+MEASURE = "measure"
+# and what runs did before there was a key for it.
+BEFORE_THE_KEY = {"initial": "random"}
+
+# What a run reads only if its model trains on explanations (a dot: inside of a group).
+EXPLAINING = {
+    "lambda", "num_beams", "max_new_tokens", "prefilter", "teacher", "llm", "adaptation", "trainer.lambda1",
+    "trainer.lambda2", "trainer.explanation_epochs", "trainer.conditioning", "trainer.decoder_learning_rate",
+    "trainer.decoder_tuning",
+}  # fmt: skip
 
 LONGEST_VALUE = 20  # characters of a setting in a label
 GIVEN = "given"  # stands for a group of settings that a run has, where another may have none of them
@@ -62,6 +73,11 @@ class Curve:
         )
 
     @property
+    def last_entries(self) -> list[Mapping[str, Any]]:
+        """The round of every run at the last number of labels that all of them share."""
+        return [entry for run in self.runs for entry in run.rounds if entry["n_labeled"] == self.n_labeled[-1]]
+
+    @property
     def title(self) -> str:
         """The label and how many runs stand behind it."""
         return f"{self.label} ({len(self.runs)} run{'' if len(self.runs) == 1 else 's'})"
@@ -85,6 +101,43 @@ def read_run(directory: str | Path) -> Run:
     return Run(directory, config, rounds)
 
 
+def find_runs(paths: Sequence[str | Path]) -> tuple[list[Run], list[str]]:
+    """The runs of run directories and grid directories, and a warning for each that is left out of a grid.
+
+    A grid directory is no run itself, but folders right below it are. Those of them without a finished round are left
+    out; other folders and hidden ones do not count. Raises InputError as read_run does, and where no run is left.
+    """
+    runs, left_out = [], []
+    for path in map(Path, paths):
+        inside = _runs_below(path)
+        for directory in inside or [path]:
+            if inside and not _has_begun(directory):
+                left_out.append(f"{directory}: no round is finished yet; left out.")
+            else:
+                runs.append(read_run(directory))
+    if not runs:
+        raise InputError(
+            "; ".join(["expected at least one run directory with a finished round; found none", *left_out])
+        )
+    return runs, left_out
+
+
+def _runs_below(path: Path) -> list[Path]:
+    if not path.is_dir() or (path / CONFIG_FILE).exists():
+        return []
+    return sorted(d for d in path.iterdir() if not d.name.startswith(".") and (d / CONFIG_FILE).is_file())
+
+
+def _has_begun(directory: Path) -> bool:
+    """Whether the folder of a grid has a finished round, or a file that is broken, which read_run then names."""
+    try:
+        return bool(json.loads((directory / METRICS_FILE).read_text(encoding="utf-8")) != [])
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, RecursionError):
+        return True
+
+
 def learning_curves(runs: Sequence[Run]) -> list[Curve]:
     """One curve for each setting, in the order of the runs.
 
@@ -104,7 +157,7 @@ def learning_curves(runs: Sequence[Run]) -> list[Curve]:
         raise InputError("a run directory is given twice; name each once")
     groups: dict[tuple[tuple[str, str], ...], list[Run]] = {}
     for run in runs:
-        groups.setdefault(tuple(sorted(_settings(run.config))), []).append(run)
+        groups.setdefault(tuple(sorted(settings(run.config).items())), []).append(run)
     return [_curve(_label(members[0], runs), members) for members in groups.values()]
 
 
@@ -127,8 +180,8 @@ def _curve(label: str, runs: list[Run]) -> Curve:
 
 def _label(run: Run, runs: Sequence[Run]) -> str:
     """The strategy, and the run's values of all settings in which the runs of this strategy differ."""
-    siblings = [dict(_settings(other.config)) for other in runs if other.strategy == run.strategy]
-    own = dict(_settings(run.config))
+    siblings = [settings(other.config) for other in runs if other.strategy == run.strategy]
+    own = settings(run.config)
     keys = sorted({key for settings in siblings for key in settings})
     differing = [key for key in keys if len({s.get(key) for s in siblings if _in_group(key, s)}) > 1]
     named = [f"{key} {_shorten(own.get(key, 'unset'))}" for key in differing if _in_group(key, own)]
@@ -141,14 +194,31 @@ def _in_group(key: str, settings: Mapping[str, str]) -> bool:
     return not group or settings.get(group) == GIVEN
 
 
-def _settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """What makes a run's curve another one: setting -> value, ``trainer.lambda2`` for one inside of a group.
+
+    Where the run's model learned from labels alone, what concerns explanations is left out: it was never read.
+    """
+    found = dict(_flat(config))
+    if "teacher" in config and config["teacher"] is None:
+        return {key: value for key, value in found.items() if not concerns_explanations(key)}
+    return found
+
+
+def concerns_explanations(key: str) -> bool:
+    """Whether this setting, or the group that it stands in, says how explanations are learned, made or weighed."""
+    return key in EXPLAINING or key.partition(".")[0] in EXPLAINING
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in config.items():
-        if key in PLACES | REPETITION or value is None:  # None: as in runs that were begun before there was the key
+        key = str(key)
+        if key in PLACES | REPETITION or key.startswith(MEASURE) or value is None:  # None: as before there was the key
             continue
         if isinstance(value, dict):
             yield f"{prefix}{key}", GIVEN
-            yield from _settings(value, f"{prefix}{key}.")
-        else:
+            yield from _flat(value, f"{prefix}{key}.")
+        elif prefix or BEFORE_THE_KEY.get(key) != value:
             yield f"{prefix}{key}", str(value)
 
 

@@ -1,4 +1,5 @@
 import io
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from training.figures import BASELINE_COLOUR, COLOURS, curve_colours, learning_curve_png, spread_apart, terminal_curve
+from training.figures import Level, learning_curve_png, single_curves_png, spread_apart, terminal_curve
+from training.reporting.drawing import BASELINE_COLOUR, COLOURS, looks
 from training.runs import Run, learning_curves
 
 
@@ -72,21 +74,28 @@ def test_test_sets_of_different_size_are_both_named() -> None:
     assert "macro-F1 on 50 or 600 test texts" in drawn
 
 
-@given(st.lists(st.floats(0, 1), max_size=8))
-def test_names_are_spread_apart_in_their_order(heights: list[float]) -> None:
-    spread = spread_apart(heights, gap=0.1)
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0.01, 0.3)), max_size=8))
+def test_names_are_spread_apart_in_their_order(names: list[tuple[float, float]]) -> None:
+    heights, sizes = [height for height, _ in names], [size for _, size in names]
+    spread = spread_apart(heights, sizes)
     order = np.argsort(heights, kind="stable")
     assert all(
-        later - earlier >= 0.1 - 1e-9
-        for earlier, later in zip(np.array(spread)[order], np.array(spread)[order][1:], strict=False)
+        spread[later] - spread[earlier] >= (sizes[later] + sizes[earlier]) / 2 - 1e-9
+        for earlier, later in pairwise(order)
     )
     assert sum(spread) == pytest.approx(sum(heights))
 
 
 def test_names_move_only_as_far_as_they_have_to() -> None:
-    assert spread_apart([0.9, 0.1, 0.5], gap=0.1) == pytest.approx([0.9, 0.1, 0.5])
-    assert spread_apart([0.5, 0.5], gap=0.1) == pytest.approx([0.45, 0.55])
-    assert spread_apart([0.5, 0.9, 0.46], gap=0.1) == pytest.approx([0.53, 0.9, 0.43])
+    assert spread_apart([0.9, 0.1, 0.5], [0.1] * 3) == pytest.approx([0.9, 0.1, 0.5])
+    assert spread_apart([0.5, 0.5], [0.1] * 2) == pytest.approx([0.45, 0.55])
+    assert spread_apart([0.5, 0.9, 0.46], [0.1] * 3) == pytest.approx([0.53, 0.9, 0.43])
+    assert spread_apart([0.5, 0.5], [0.1, 0.3]) == pytest.approx([0.4, 0.6])
+
+
+def test_names_stay_inside_as_far_as_they_fit() -> None:
+    assert spread_apart([1.0, 1.0, 0.2], [0.2] * 3, low=0, high=1) == pytest.approx([0.7, 0.9, 0.2])
+    assert spread_apart([0.0, 0.0], [0.2] * 2, low=0, high=1) == pytest.approx([0.1, 0.3])
 
 
 def colours(png: bytes) -> set[tuple[int, ...]]:
@@ -103,7 +112,7 @@ def test_the_picture_holds_a_line_for_each_setting_and_grey_is_the_baseline() ->
     curves = learning_curves(
         [run("xal", {16: 0.5, 32: 0.6}), run("random", {16: 0.5, 32: 0.55}), run("entropy", {16: 0.4})]
     )
-    assert curve_colours(curves) == [COLOURS[0], BASELINE_COLOUR, COLOURS[1]]
+    assert [look.colour for look in looks(curves)] == [COLOURS[0], BASELINE_COLOUR, COLOURS[1]]
     seen = colours(learning_curve_png(curves))
     assert {rgb(COLOURS[0]), rgb(BASELINE_COLOUR), rgb(COLOURS[1])} <= seen
     assert rgb(COLOURS[2]) not in seen
@@ -123,6 +132,30 @@ def test_a_band_appears_with_the_second_run() -> None:
     assert not has_band([one])
 
 
+def test_eighteen_curves_look_different_and_xal_keeps_its_colour() -> None:
+    names = [f"s{place}" for place in range(16)]
+    curves = learning_curves([run(name, {10: 0.5}) for name in [*names, "xal", "random"]])
+    assert len({tuple(map(str, look)) for look in looks(curves)}) == 18
+    assert looks(curves)[16] == looks(curves[16:])[0]
+
+
+def test_many_curves_make_the_picture_taller_and_levels_are_named() -> None:
+    runs = [
+        run(f"strategy-{place}", {10: place / 20, 20: place / 15}, seed=seed) for place in range(20) for seed in (0, 1)
+    ]
+    curves = learning_curves(runs)
+    levels = [Level("upper-bound (1 run)", 1.4), Level("target", 1.26, ":")]
+    assert (
+        height(learning_curve_png(curves, levels=levels)) > height(learning_curve_png(curves[:3], levels=levels)) == 736
+    )
+    assert height(single_curves_png(curves[:8])) < height(single_curves_png(curves[:9]))
+
+
+def height(png: bytes) -> int:
+    return Image.open(io.BytesIO(png)).size[1]
+
+
 def test_dollars_in_a_name_are_no_formula() -> None:
     (curve,) = learning_curves([run(r"x$\frac$", {16: 0.5}, task=r"cost $\bad$")])
-    assert learning_curve_png([curve]).startswith(b"\x89PNG")
+    assert learning_curve_png([curve], levels=[Level(r"$\bad$", 0.4)]).startswith(b"\x89PNG")
+    assert single_curves_png([curve]).startswith(b"\x89PNG")

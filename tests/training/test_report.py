@@ -1,6 +1,8 @@
 import base64
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -9,19 +11,18 @@ from pathlib import Path
 import pytest
 
 from service.model.errors import InputError
-from tests.training.saved_runs import save_run
-from training.report import report, rounds_tables, summary_table, text_table
-from training.runs import learning_curves, read_run
+from tests.training.saved_runs import save_experiment, save_run
+from training.report import report
 
 
 class Page(HTMLParser):
-    """What a browser would find: the tags, what they point at, the cells of the tables."""
+    """What a browser would find: the tags, what they point at, the headings."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tags: list[str] = []
         self.targets: list[str] = []
-        self.cells: list[str] = []
+        self.headings: list[str] = []
         self.text = ""
         self.feed(html)
 
@@ -31,8 +32,8 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
-        if self.tags and self.tags[-1] == "td":
-            self.cells.append(data.strip())
+        if self.tags and self.tags[-1] == "h2" and data.strip():
+            self.headings.append(data)
 
 
 def test_a_report_is_a_picture_and_a_page_that_needs_nothing_else(tmp_path: Path) -> None:
@@ -40,89 +41,140 @@ def test_a_report_is_a_picture_and_a_page_that_needs_nothing_else(tmp_path: Path
         [save_run(tmp_path / "x", strategy="xal"), save_run(tmp_path / "r", strategy="random")],
         tmp_path / "new" / "report",
     )
-    assert sorted(os.listdir(tmp_path / "new" / "report")) == ["learning_curve.png", "report.html"]
+    assert sorted(os.listdir(tmp_path / "new" / "report")) == [
+        "comparisons.png",
+        "learning_curve.png",
+        "report.html",
+    ]
     html = (tmp_path / "new" / "report" / "report.html").read_text(encoding="utf-8")
     page = Page(html)
-    (source,) = page.targets
-    assert source.startswith("data:image/png;base64,")
-    picture = (tmp_path / "new" / "report" / "learning_curve.png").read_bytes()
-    assert base64.b64decode(source.split(",")[1]) == picture
+    pictures = [target for target in page.targets if not target.startswith("#")]
+    files = [(tmp_path / "new" / "report" / name).read_bytes() for name in ("learning_curve.png", "comparisons.png")]
+    assert [base64.b64decode(source.removeprefix("data:image/png;base64,")) for source in pictures] == files
     assert not {"script", "link", "iframe"} & set(page.tags)
     assert "url(" not in html
     assert "http" not in html.replace("http-equiv", "")
     assert "macro-F1 on 600 test texts" in shown
-    assert shown.splitlines()[-2].startswith("xal")
+    assert "\nxal          1      32     0.600" in shown
+    assert "macro-F1 at 32 labels, difference in pairs of runs:" in shown
+    assert shown.splitlines()[-1].split(maxsplit=4) == ["xal", "random", "1", "+0.000", "too few pairs to show one"]
 
 
-def test_the_summary_holds_means_extremes_areas_and_sums(tmp_path: Path) -> None:
-    teacher = {"requests": 6, "cached": 0, "prompt_tokens": 1000, "completion_tokens": 500, "cost": 0.125}
-    seconds = {"train": 60.0, "score": 30.0}
-    runs = [
-        save_run(tmp_path / "a", strategy="xal", seed=0, points={16: 0.5, 32: 0.6}, teacher=teacher, seconds=seconds),
-        save_run(tmp_path / "b", strategy="xal", seed=1, points={16: 0.3, 32: 0.7}, teacher=teacher, seconds=seconds),
-        save_run(tmp_path / "c", strategy="random", points={16: 0.4}),
-    ]
-    table = summary_table(learning_curves([read_run(directory) for directory in runs]))
-    assert dict(zip(table[0], table[1], strict=True)) == {
-        "strategy": "xal",
-        "runs": "2",
-        "labels": "32",
-        "macro-F1": "0.650",
-        "lowest-highest": "0.600-0.700",
-        "accuracy": "0.750",  # accuracies stand 0.1 above macro-F1 in these runs
-        "mean over curve": "0.525",  # of 0.55 and 0.50
-        "minutes": "6.0",  # 2 runs of 2 rounds of 90 seconds
-        "teacher tokens": "6,000",
-        "cost": "0.5000",
-    }
-    assert table[2] == ["random", "1", "16", "0.400", "", "0.500", "0.400", "", "", ""]
+EVERYTHING = [
+    "Learning curves",
+    "Strategies",
+    "Comparisons",
+    "Labels to target",
+    "Beside the paper",
+    "LLM as the classifier",
+    "Ablation",
+    "Sensitivity",
+    "Explanations",
+    "Selection maps",
+    "Redundancy of the selected batches",
+    "Time and cost",
+    "Runs",
+]
 
 
-def test_columns_that_no_run_fills_are_left_out(tmp_path: Path) -> None:
-    run = read_run(save_run(tmp_path / "a", strategy="random", points={16: 0.4}))
-    assert summary_table(learning_curves([run]))[0] == [
-        "strategy", "runs", "labels", "macro-F1", "accuracy", "mean over curve",
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The report of an experiment with something of everything, and what it says in a terminal."""
+    directory = tmp_path_factory.mktemp("experiment")
+    return directory / "out", report([save_experiment(directory / "grid")], directory / "out")
+
+
+def test_a_report_on_everything_has_all_sections_and_pictures(experiment: tuple[Path, str]) -> None:
+    output, shown = experiment
+    page = Page((output / "report.html").read_text(encoding="utf-8"))
+    assert page.headings == EVERYTHING
+    files = sorted(path.name for path in output.glob("*.png"))
+    assert files == sorted([
+        "learning_curve.png", "learning_curves_one_by_one.png", "comparisons.png", "labels_to_target.png",
+        "sensitivity.png", "selection_maps.png", "redundancy.png",
+    ])  # fmt: skip
+    assert page.tags.count("img") == len(files)
+    assert [target for target in page.targets if target.startswith("#")] == [f"#s{n}" for n in range(len(EVERYTHING))]
+    assert "not-started: no round is finished yet; left out." in page.text
+    assert "not-started: no round is finished yet; left out." in shown
+
+
+def test_the_terminal_tells_of_comparisons(experiment: tuple[Path, str]) -> None:
+    _, shown = experiment
+    lines = shown[shown.index("macro-F1 at 300 labels") :].splitlines()
+    (line,) = [line for line in lines[:12] if "xal-no-rank " in line and "random" not in line]
+    assert line.split()[-6:] == ["+0.020", "+0.020", "to", "+0.020", "0.031", "better"]
+
+
+def test_runs_that_hold_the_minimum_get_a_report_without_empty_sections(tmp_path: Path) -> None:
+    for name, strategy in (("a", "xal"), ("b", "random")):
+        directory = tmp_path / name
+        directory.mkdir()
+        (directory / "config.yaml").write_text(f"strategy: {strategy}\ntask: {{name: t}}\n")
+        rounds = [{"n_labeled": 10, "macro_f1": 0.5, "accuracy": 0}, {"n_labeled": 20, "macro_f1": 1, "accuracy": 1}]
+        (directory / "metrics.json").write_text(json.dumps(rounds))
+    report([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert page.headings == ["Learning curves", "Strategies", "Comparisons", "Runs"]
+    report([tmp_path / "a"], tmp_path / "out")
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert page.headings == ["Learning curves", "Strategies", "Runs"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["learning_curve.png", "report.html"]  # the old comparisons are gone
+
+
+NONSENSE = [None, "text", 3, [], {}, ["text"], {"text": "text"}, {"most": "text", "ranking": [1], "value": None}]
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE, ids=str)
+def test_a_key_that_holds_something_else_costs_its_section_alone(tmp_path: Path, nonsense: object) -> None:
+    keys = ["seconds", "teacher", "selection", "prefilter", "dev", "per_class_f1", "calibration_error", "explanations",
+            "explanation_examples", "redundancy", "unparsable", "round", "silver"]  # fmt: skip
+    for strategy in ("xal", "random", "llm-silver", "upper-bound"):
+        directory = save_run(
+            tmp_path / "grid" / strategy, strategy=strategy, settings={"until": nonsense, "trainer": nonsense}
+        )
+        rounds = json.loads((directory / "metrics.json").read_text())
+        (directory / "metrics.json").write_text(
+            json.dumps([{**entry, **dict.fromkeys(keys, nonsense)} for entry in rounds])
+        )
+        (directory / "rounds" / "00").mkdir(parents=True)
+        (directory / "rounds" / "00" / "map.npz").write_bytes(b"text")
+    report([tmp_path / "grid"], tmp_path / "out")
+    assert "Learning curves" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_references_alone_have_a_table_and_no_curve(tmp_path: Path) -> None:
+    shown = report([save_run(tmp_path / "llm", strategy="llm-zero-shot", points={0: 0.6})], tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == ["report.html"]
+    assert shown.splitlines()[-1].split()[:4] == ["llm-zero-shot", "1", "0", "0.600"]
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PATH")
+def test_a_browser_shows_the_page_and_the_page_asks_for_nothing(experiment: tuple[Path, str], tmp_path: Path) -> None:
+    dom, requests = opened(experiment[0] / "report.html", tmp_path)
+    page = Page(dom)
+    assert page.headings == EVERYTHING
+    assert page.tags.count("img") == 7
+    assert requests == 0
+    (tmp_path / "other.html").write_text('<img src="http://example.invalid/a.png">')
+    assert opened(tmp_path / "other.html", tmp_path)[1] == 1  # so requests are seen
+
+
+def opened(page: Path, directory: Path) -> tuple[str, int]:
+    """The document as Chromium, which reaches no network, has read it, and how many requests the page made."""
+    log = directory / "net.json"
+    arguments = [
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND",
+        f"--user-data-dir={directory / 'profile'}", f"--log-net-log={log}", "--dump-dom", page.as_uri(),
     ]  # fmt: skip
-    assert [table[0] for table in rounds_tables(run).values()] == [
-        ["labels", "macro-F1", "accuracy"],
-        ["labels"],
-        ["labels"],
-    ]
-
-
-def test_the_rounds_of_a_run_are_shown_in_full(tmp_path: Path) -> None:
-    selection = {"explanation_score": {"std": 0.21}, "entropy": {"std": 0.3}, "correlation": None,
-                 "explanation_share": -0.01, "explanation_share_in_paper": 0.25,
-                 "overlap_with_entropy": 0.9375, "overlap_with_random": 0.08}  # fmt: skip
-    teacher = {"requests": 48, "cached": 12, "prompt_tokens": 9000, "completion_tokens": 1000, "cost": 0.0}
-    directory = save_run(
-        tmp_path / "a",
-        points={16: 0.4},
-        seconds={"teach": 1.5, "train": 1234.56, "select": 0.0},
-        teacher=teacher,
-        selection=selection,
-        prefilter={"explained": 300, "of": 1700, "kept_share": 0.97},
-        dev={"macro_f1": 0.41, "accuracy": 0.5},
-        per_class_f1={"negative": 0.8, "neutral": 0.0},
-    )
-    metrics, bill, choice = rounds_tables(read_run(directory)).values()
-    assert metrics[0][3:] == ["dev macro-F1", "dev accuracy", "F1 negative", "F1 neutral"]
-    assert metrics[1] == ["16", "0.400", "0.500", "0.410", "0.500", "0.800", "0.000"]
-    assert bill == [
-        ["labels", "teach", "train", "requests", "cached", "tokens"],
-        ["16", "1.5", "1,234.6", "48", "12", "10,000"],
-    ]
-    assert choice[0][-3:] == ["explained", "of", "kept by the prefilter"]
-    assert choice[1][-3:] == ["300", "1,700", "0.970"]
-    assert choice[0][1:-3] == [
-        "explanation score, std",
-        "entropy, std",
-        "explanation's share",
-        "as in the paper",
-        "overlap with entropy",
-        "with random",
-    ]
-    assert choice[1][:-3] == ["16", "0.210", "0.300", "-0.010", "0.250", "0.938", "0.080"]
+    done = subprocess.run([str(CHROMIUM), *arguments], capture_output=True, text=True, timeout=120, check=True)
+    # What the browser wants for itself has no origin.
+    return done.stdout, len(re.findall(r'"initiator":"(?!not an origin)', log.read_text(encoding="utf-8")))
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
@@ -167,15 +219,6 @@ def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="out: cannot write the report"):
         report([save_run(tmp_path / "a")], tmp_path / "out")
     assert (tmp_path / "out").read_text() == "mine"
-
-
-def test_a_text_table_is_aligned() -> None:
-    assert text_table([["name", "n"], ["a", "10"], ["longer", ""]]).splitlines() == [
-        "name     n",
-        "------  --",
-        "a       10",
-        "longer",
-    ]
 
 
 def test_reports_touch_no_global_state_of_matplotlib(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from service.model.errors import InputError
 from tests.training.saved_runs import save_run
-from training.runs import Run, learning_curves, read_run, share_data
+from training.runs import Run, find_runs, learning_curves, read_run, share_data
 
 
 def run(strategy: str = "xal", points: dict[int, float] | None = None, name: str = "r", **config: Any) -> Run:
@@ -66,6 +66,35 @@ def test_broken_files_of_a_run_are_named(tmp_path: Path, file: str, content: str
     assert expected in problem(directory)
 
 
+def test_a_grid_directory_stands_for_the_runs_in_it(tmp_path: Path) -> None:
+    grid = tmp_path / "grid"
+    for name in ("xal-1", "xal-0", ".first-rounds"):
+        save_run(grid / name)
+    save_run(grid / "begun", points={})
+    (grid / "begun" / "metrics.json").write_text(" [ ]")
+    save_run(grid / "not-started")
+    (grid / "not-started" / "metrics.json").unlink()
+    (grid / "notes").mkdir()
+    (grid / "grid.yaml").write_text("strategies: [xal]")
+    alone = save_run(tmp_path / "alone")
+    runs, left_out = find_runs([alone, grid])
+    assert [run.directory for run in runs] == [alone, grid / "xal-0", grid / "xal-1"]
+    assert left_out == [f"{grid / name}: no round is finished yet; left out." for name in ("begun", "not-started")]
+
+
+def test_a_grid_that_holds_no_finished_round_or_a_broken_file_is_refused(tmp_path: Path) -> None:
+    broken = save_run(tmp_path / "grid" / "a")
+    (broken / "metrics.json").write_text("[{")
+    with pytest.raises(InputError, match=r"a/metrics\.json: broken"):
+        find_runs([tmp_path / "grid"])
+    (broken / "metrics.json").unlink()
+    with pytest.raises(InputError, match=r"at least one run directory .* found none; .*a: no round is finished yet"):
+        find_runs([tmp_path / "grid"])
+    (tmp_path / "other" / "folder").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"other: not a run directory, config\.yaml is missing"):
+        find_runs([tmp_path / "other"])
+
+
 def test_seeds_of_one_setting_make_one_curve_over_the_labels_they_share() -> None:
     (curve,) = learning_curves(
         [
@@ -100,6 +129,18 @@ def test_other_settings_of_a_strategy_make_curves_of_their_own() -> None:
 
 def test_a_setting_that_older_runs_do_not_have_is_none() -> None:
     assert len(learning_curves([run(name="old"), run(name="new", prefilter=None)])) == 1
+
+
+def test_targets_and_what_is_measured_make_no_curve_of_their_own() -> None:
+    runs = [run(name="old"), run(name="new", until={"target": 0.6}, measure_explanations=200, judge="llm", budget=9)]
+    assert len(learning_curves([*runs, run(name="first", initial="random")])) == 1
+    assert len(learning_curves([*runs, run(name="varied", initial="diverse")])) == 2
+
+
+def test_what_a_run_from_labels_alone_never_read_makes_no_curve_of_its_own() -> None:
+    weights = [{"lambda": 0.5, "trainer": {"lambda2": 0.1, "epochs": 6}}, {"lambda": 0.9, "trainer": {"epochs": 6}}]
+    assert len(learning_curves([run(name=str(w), teacher=None, **w) for w in weights])) == 1
+    assert len(learning_curves([run(name=str(w), teacher="recorded", **w) for w in weights])) == 2
 
 
 def test_a_group_of_settings_that_a_run_lacks_is_one_difference() -> None:

@@ -1,0 +1,44 @@
+"""What each strategy took: time by stage and the teacher's bill."""
+
+from training.reporting import spent
+from training.reporting.page import Grid, Note, Section
+from training.reporting.study import Study
+from training.reporting.tables import Table, amount, table_of
+from training.runs import Curve
+
+# Name -> the stages of a round that it sums up.
+WORK = {"training": ["train"], "selection": ["score", "select"], "evaluation": ["evaluate"], "teacher": ["teach"]}
+
+
+def costs_section(study: Study) -> Section | None:
+    """Seconds a round, minutes and the bill a run; None where nothing was measured."""
+    table = costs_table(study.everything)
+    if len(table[0]) < 4:
+        return None
+    note = Note(
+        "Means over the runs of a strategy. Seconds are those of a round, minutes and the teacher's bill those of a "
+        "whole run. Selection: scoring the pool and choosing from it. Times of different machines do not compare."
+    )
+    return Section("Time and cost", [Grid(table), note])
+
+
+def costs_table(curves: list[Curve]) -> Table:
+    return table_of([_costs(curve) for curve in curves])
+
+
+def _costs(curve: Curve) -> dict[str, str]:
+    n_runs, rounds = len(curve.runs), [entry for run in curve.runs for entry in run.rounds]
+
+    def a_round(stages: list[str]) -> str:
+        return amount(sum(spent.seconds(entry, stages) for entry in rounds) / len(rounds), ",.1f")
+
+    return {
+        "strategy": curve.label,
+        "runs": str(n_runs),
+        "rounds": f"{len(rounds) / n_runs:g}",
+        **{f"{name}, s": a_round(stages) for name, stages in WORK.items()},
+        "minutes in all": amount(sum(map(spent.seconds, rounds)) / 60 / n_runs, ",.1f"),
+        "requests": amount(sum(spent.billed(entry, "requests") for entry in rounds) / n_runs, ",.0f"),
+        "tokens": amount(sum(map(spent.tokens, rounds)) / n_runs, ",.0f"),
+        "cost": amount(sum(map(spent.cost, rounds)) / n_runs, ",.4f"),
+    }
