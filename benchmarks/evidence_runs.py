@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import evidence_data
-from benchmarks.evidence import BUDGET, EXPLAINED, NUM_BEAMS, QUERY_SIZE
+from benchmarks.evidence import BUDGET, EXPLAINED, NUM_BEAMS, QUERY_SIZE, TRAINER
 from benchmarks.evidence_data import DataSet
 from benchmarks.results import append_cell, read_cells
 from service.model.errors import InputError
@@ -39,6 +39,7 @@ def missing_jobs(options: argparse.Namespace, cache: Path) -> list[Job]:
         num_beams=NUM_BEAMS,
         measure_explanations=EXPLAINED,
         keep_models="none",
+        trainer=TRAINER.get(options.model, {}),
         device=options.device,
     )
     held = {key_of(cell) for cell in read_cells(options.results)}
