@@ -33,7 +33,9 @@ def paper_section(study: Study) -> Section | None:
     table = paper_table(study, task) if task else None
     if not task or table is None:
         return None
-    return Section("Beside the paper", [Grid(table, f"Macro-F1 on {task.upper()}"), Note(_differences(study))])
+    return Section(
+        "Beside the paper", [Grid(table, f"Macro-F1 on {task.upper()}, by number of labels"), Note(_differences(study))]
+    )
 
 
 def paper_table(study: Study, task: str) -> Table | None:

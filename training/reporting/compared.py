@@ -137,7 +137,7 @@ def comparisons_section(study: Study) -> Section | None:
         return None
     parts: list[Part] = [Note(_method(study)), Picture(FILE, _picture(found), "The differences in the tables below")]
     for measure, compared in by_measure(found).items():
-        parts.append(Grid(_table(compared), measure[0].upper() + measure[1:]))
+        parts.append(Grid(comparison_table(compared), measure[0].upper() + measure[1:]))
     return Section("Comparisons", parts)
 
 
@@ -163,7 +163,8 @@ def _method(study: Study) -> str:
     return text
 
 
-def _table(compared: Sequence[Comparison]) -> Table:
+def comparison_table(compared: Sequence[Comparison]) -> Table:
+    """One row for each comparison: difference, interval, p, verdict."""
     return table_of([_row(comparison) for comparison in compared])
 
 
@@ -190,7 +191,7 @@ def _labels(value: float) -> str:
 def comparison_text(study: Study) -> str:
     """All comparisons as lines for a terminal, one measure after the other; empty where there are none."""
     return "\n\n".join(
-        f"{measure}, difference in pairs of runs:\n{text_table(_table(compared))}"
+        f"{measure}, difference in pairs of runs:\n{text_table(comparison_table(compared))}"
         for measure, compared in by_measure(comparisons(study)).items()
     )
 

@@ -57,9 +57,9 @@ def maps_section(study: Study, *, progress: bool = True) -> Section | None:
 
 
 def label_ids(study: Study) -> list[str]:
-    """The task's labels in their order, as far as the runs say."""
-    labels = study.runs[0].config["task"].get("labels")
-    return [str(label) for label in labels] if isinstance(labels, dict | list) else []
+    """The task's labels in their order, as the first run that says them has them; empty where none does."""
+    tasks = [run.config["task"].get("labels") for run in study.runs]
+    return next(([str(label) for label in labels] for labels in tasks if isinstance(labels, dict | list)), [])
 
 
 def _readable(study: Study) -> tuple[list[tuple[int, str, PoolMap]], list[Part]]:

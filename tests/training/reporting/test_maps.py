@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.training.saved_runs import save_map, save_run
-from training.reporting.maps import maps_section
+from training.reporting.maps import label_ids, maps_section
 from training.reporting.page import Note
 from training.reporting.pool_map import LABELED, MOST_TEXTS, REST, SELECTED, in_two_dimensions, read_map
 from training.reporting.study import Study
@@ -85,3 +85,10 @@ def test_first_middle_and_last_round_of_one_run_are_drawn(tmp_path: Path) -> Non
     warnings = [part.text for part in section.parts if isinstance(part, Note) and part.warning]
     assert len(warnings) == 1
     assert "03/map.npz: no map to draw" in warnings[0]
+
+
+def test_labels_are_those_of_the_first_run_that_names_them(tmp_path: Path) -> None:
+    task = {"name": "product-sentiment", "labels": {"b": "bad", "a": "good"}}
+    runs = [save_run(tmp_path / "a"), save_run(tmp_path / "b", settings={"task": task})]
+    assert label_ids(Study.of([read_run(directory) for directory in runs])) == ["b", "a"]
+    assert label_ids(Study.of([read_run(runs[0])])) == []
