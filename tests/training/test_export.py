@@ -107,6 +107,30 @@ def test_a_pool_that_was_not_scored_with_explanations_is_scored_at_export(
     assert predictor.normaliser.log_z_c == pytest.approx(expected.log_z_c, abs=1e-5)
 
 
+def test_the_pool_that_is_scored_at_export_is_without_the_texts_that_explanations_were_measured_on(
+    make_loop: Callable[..., Loop], tmp_path: Path
+) -> None:
+    loop = make_loop(
+        tmp_path / "run", strategy="random", train_on_explanations=True, measure_explanations=4, only_explained=True,
+        budget=6,
+    )  # fmt: skip
+    (entry,) = loop.rounds()
+    export(tmp_path / "run", 0, tmp_path / "model", progress=False)
+    predictor = Predictor.load(tmp_path / "model")
+    assert predictor.normaliser is not None
+    assert predictor.normaliser.size == 24 - 4 - 6
+    waiting = [Item(e.fields) for e in loop.splits.train if e.id not in entry["selected_ids"]]
+    found = [o for o in predictor.predict(waiting, explain=True) if isinstance(o, Prediction)]
+    expected = pool_normaliser(np.array([o.explanation_score for o in found]), [o.entropy for o in found])
+    assert predictor.normaliser.log_z_p == pytest.approx(expected.log_z_p, abs=1e-5)
+
+
+def test_a_run_that_kept_no_models_says_so(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
+    list(make_loop(tmp_path / "run", keep_models="none", budget=6).rounds())
+    with pytest.raises(InputError, match=r"round 0 was not kept \(keep_models: none\)"):
+        export(tmp_path / "run", 0, tmp_path / "model", progress=False)
+
+
 def test_a_model_that_never_learned_to_explain_has_no_sums_and_says_so(
     make_loop: Callable[..., Loop], tmp_path: Path
 ) -> None:
@@ -127,7 +151,7 @@ def test_what_cannot_be_exported_is_said_and_leaves_nothing(finished_run: Path, 
         export(tmp_path, 0, output, progress=False)
     shutil.copytree(finished_run, tmp_path / "run")
     shutil.rmtree(model_directory(tmp_path / "run", 1))
-    with pytest.raises(InputError, match="was not kept"):
+    with pytest.raises(InputError, match=r"round 1 was not kept \(keep_models: all\); export another round"):
         export(tmp_path / "run", 1, output, progress=False)
     weights = model_directory(tmp_path / "run", 2) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")

@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,17 @@ from service.model.classification import Item, Prediction
 from service.model.errors import InputError
 from service.model.predictor import Predictor
 from tests.training_fixtures import SMALL
+from training.cold_start import diverse_initial_set
+from training.config import Until
+from training.evaluation import calibration_error
+from training.held_out import measure_explanations
+from training.judge import train_word_judge
 from training.loop import Loop, read_rounds
 from training.pool import initial_set
-from training.round_model import model_directory
+from training.round_map import LABELED, MAP_FILE, REST, SELECTED
+from training.round_model import model_directory, round_directory
+from training.strategies import STRATEGIES
+from training.teacher import Explained, Teacher, Usage
 
 XAL = Path(sys.executable).with_name("xal")
 
@@ -48,6 +57,7 @@ def test_every_round_tells_what_the_reports_read(finished_run: Path) -> None:
         assert 0 <= entry["accuracy"] <= 1
         assert entry["n_test"] == 9
         assert 0 <= entry["dev"]["macro_f1"] <= 1
+        assert 0 <= entry["dev"]["calibration_error"] <= 1
         assert set(entry["seconds"]) == {"teach", "train", "evaluate", "score", "select"}
         assert entry["teacher"]["cost"] == 0
     config = yaml.safe_load((finished_run / "config.yaml").read_text())
@@ -266,6 +276,232 @@ def test_a_selected_text_without_explanations_is_named(
     partial.write_text("\n".join(lines[:20]) + "\n")
     loop = make_loop(tmp_path / "s", explanations=partial, only_explained=True)
     assert not missing & {example.id for example in loop.splits.train}
+
+
+def waiting_and_predicted(loop: Loop, number: int) -> dict[str, Prediction]:
+    """What the model of a round says of each text that waits after it, asked one by one."""
+    rounds = read_rounds(loop.directory)
+    labeled = {id_ for entry in rounds[: number + 1] for id_ in entry["selected_ids"]}
+    predictor = Predictor.load(model_directory(loop.directory, number), device="cpu")
+    found = {}
+    for example in loop.splits.train:
+        if example.id not in labeled:
+            outcome = predictor.predict([Item(example.fields)], explain=True)[0]
+            assert isinstance(outcome, Prediction)
+            found[example.id] = outcome
+    return found
+
+
+def test_the_calibration_error_is_that_of_the_test_texts(
+    finished_run: Path, make_loop: Callable[..., Loop], tmp_path: Path
+) -> None:
+    loop = make_loop(tmp_path / "unused")
+    predictor = Predictor.load(model_directory(finished_run, 1), device="cpu")
+    found = [predictor.predict([Item(e.fields)])[0] for e in loop.splits.test]
+    p = [list(o.probabilities.values()) for o in found if isinstance(o, Prediction)]
+    gold = [loop.task.label_ids.index(str(e.label)) for e in loop.splits.test]
+    assert read_rounds(finished_run)[1]["calibration_error"] == pytest.approx(calibration_error(p, gold), abs=1e-6)
+
+
+def test_rounds_tell_the_most_and_the_least_reasonable_explanations_and_how_alike_the_query_is(
+    finished_run: Path, make_loop: Callable[..., Loop]
+) -> None:
+    found = waiting_and_predicted(make_loop(finished_run), 0)
+    first, _, last = read_rounds(finished_run)
+    by_score = sorted(found, key=lambda id_: -(found[id_].explanation_score or 0))
+    assert [entry["id"] for entry in first["explanation_examples"]["most"]] == by_score[:5]
+    assert [entry["id"] for entry in first["explanation_examples"]["least"]] == by_score[:-6:-1]
+    shown = first["explanation_examples"]["least"][0]
+    assert shown["explanation"] == found[shown["id"]].explanation
+    assert shown["predicted"] == found[shown["id"]].label
+    unit = {id_: o.h0 / np.linalg.norm(o.h0) for id_, o in found.items()}
+    query = first["queried_ids"]
+    nearest = [max(float(unit[a] @ unit[b]) for b in query if b != a) for a in query]
+    assert first["redundancy"]["chosen"] == pytest.approx(np.mean(nearest), abs=1e-5)
+    assert -1 <= first["redundancy"]["random"] <= 1
+    assert len(last["explanation_examples"]["most"]) == 3  # of 6 that are left
+    assert first["explanations"] is None  # not asked for
+
+
+def test_a_round_that_saw_no_explanations_shows_none(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
+    for strategy, sees_the_pool in (("random", False), ("entropy", True)):
+        first, last = make_loop(tmp_path / strategy, strategy=strategy, budget=12).rounds()
+        assert first["explanation_examples"] is None
+        assert (first["redundancy"] is not None) == sees_the_pool
+        assert last["redundancy"] is None  # nothing more was chosen
+        assert 0 <= first["calibration_error"] <= 1
+        assert (round_directory(tmp_path / strategy, 0) / MAP_FILE).exists() == sees_the_pool
+
+
+def test_a_map_holds_the_labeled_the_chosen_and_the_other_texts_with_their_labels(
+    finished_run: Path, make_loop: Callable[..., Loop]
+) -> None:
+    loop = make_loop(finished_run)
+    index = {example.id: loop.task.label_ids.index(str(example.label)) for example in loop.splits.train}
+    rounds = read_rounds(finished_run)
+    labeled: list[str] = []
+    for number, entry in enumerate(rounds):
+        labeled += entry["selected_ids"]
+        with np.load(round_directory(finished_run, number) / MAP_FILE, allow_pickle=False) as file:
+            state, label, embeddings = (file[name] for name in ("state", "label", "embeddings"))
+        waiting = [id_ for id_ in index if id_ not in labeled]
+        assert label.tolist() == [index[id_] for id_ in labeled + waiting]
+        assert np.bincount(state, minlength=3)[[LABELED, SELECTED, REST]].tolist() == [
+            6 * number + 6,
+            6,
+            12 - 6 * number,
+        ]
+        if number < 2:  # after the last round nothing was chosen: those are what the next query would have been
+            chosen = {id_ for id_, s in zip(labeled + waiting, state, strict=True) if s == SELECTED}
+            assert chosen == set(entry["queried_ids"])
+        found = waiting_and_predicted(loop, number)
+        assert embeddings[len(labeled) :] == pytest.approx(np.stack([found[id_].h0 for id_ in waiting]), abs=5e-3)
+    assert [path.name for path in round_directory(finished_run, 0).iterdir() if path.name.startswith(".")] == []
+
+
+def test_explanations_of_held_out_texts_are_measured_each_round_and_never_learned(
+    make_loop: Callable[..., Loop], tmp_path: Path
+) -> None:
+    loop = make_loop(tmp_path / "r", measure_explanations=4, budget=20, query_size=10)
+    assert loop.teacher is not None
+    assert (len(loop.splits.train), len(loop.splits.explained)) == (20, 4)
+    loop = replace(loop, judges=(("other", train_word_judge({"1": {"negative": "bad", "positive": "good"}})),))
+    rounds = list(loop.rounds())
+    labeled: list[str] = []
+    for number, entry in enumerate(rounds):
+        labeled += entry["selected_ids"]
+        assert not set(labeled) & {example.id for example in loop.splits.explained}
+        learned = {e.id: e.fields for e in loop.splits.train if e.id in labeled}
+        theirs = loop.teacher.explain({e.id: e.fields for e in loop.splits.explained}).explanations
+        expected = measure_explanations(
+            Predictor.load(model_directory(tmp_path / "r", number), device="cpu"),
+            loop.splits.explained,
+            theirs,
+            # The judge has read what the round's model learned from, and nothing else.
+            {"words": train_word_judge(loop.teacher.explain(learned).explanations), **dict(loop.judges)},
+            progress=False,
+        )
+        assert entry["explanations"] == expected
+        assert entry["explanations"]["texts"] == 4
+        assert set(entry["explanations"]["consistency"]) == {"words", "other"}
+    assert len(labeled) == 20  # all of the pool but for those
+    again = make_loop(tmp_path / "again", measure_explanations=4, seed=3, initial_set=2)
+    assert again.splits.explained == loop.splits.explained
+
+
+@dataclass(frozen=True)
+class PaidTeacher:
+    """A teacher who takes a cent for each text."""
+
+    teacher: Teacher
+    name: str = "paid"
+    covered: frozenset[str] | None = None
+
+    def explain(self, texts: Mapping[str, Mapping[str, str]]) -> Explained:
+        found = self.teacher.explain(texts).explanations
+        return Explained(found, Usage(requests=len(texts), cost=0.01 * len(texts)))
+
+
+def test_explanations_that_are_measured_are_on_the_rounds_bill(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
+    loop = make_loop(tmp_path / "r", measure_explanations=4, budget=6)
+    assert loop.teacher is not None
+    (entry,) = replace(loop, teacher=PaidTeacher(loop.teacher)).rounds()
+    assert entry["teacher"]["requests"] == 6 + 4
+    assert entry["teacher"]["cost"] == pytest.approx(0.10)
+
+
+def test_a_run_without_a_teacher_leaves_out_the_same_texts_and_measures_no_explanations(
+    make_loop: Callable[..., Loop], tmp_path: Path
+) -> None:
+    loop = make_loop(tmp_path / "r", strategy="entropy", measure_explanations=4, budget=20, query_size=10)
+    assert loop.splits.explained == make_loop(tmp_path / "x", measure_explanations=4).splits.explained
+    rounds = list(loop.rounds())
+    assert [entry["explanations"] for entry in rounds] == [None, None]
+    chosen = {id_ for entry in rounds for id_ in entry["selected_ids"]}
+    assert not chosen & {example.id for example in loop.splits.explained}
+
+
+def test_a_run_that_keeps_no_models_keeps_its_maps_and_goes_on_all_the_same(
+    make_loop: Callable[..., Loop], finished_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "r"
+    rounds = make_loop(run, keep_models="none").rounds()
+    next(rounds)
+    assert model_directory(run, 0).exists()  # until the next round is finished
+    rounds.close()
+    found, kept = comparable(list(make_loop(run, keep_models="none").rounds())), comparable(read_rounds(finished_run))
+    assert found[:2] == kept[:2]
+    # Without a model to export, the last pool is of no use: what scoring it would tell is left open.
+    of_scoring = {"normaliser", "selection", "redundancy", "explanation_examples"}
+    assert found[2] == kept[2] | dict.fromkeys(of_scoring)
+    assert len(list(make_loop(run, keep_models="none").rounds())) == 3  # finished as it is: nothing is trained again
+    assert not list(run.rglob("model"))
+    assert sorted(run.rglob(MAP_FILE)) == [round_directory(run, number) / MAP_FILE for number in (0, 1)]
+
+
+def test_a_warm_start_needs_no_more_than_the_model_before(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
+    options = {"warm_start": True, "strategy": "random", "explanations": None}
+    kept, none = (
+        [entry["model_version"] for entry in make_loop(tmp_path / keep, keep_models=keep, **options).rounds()]
+        for keep in ("all", "none")
+    )
+    assert kept == none
+
+
+def test_a_diverse_initial_set_is_spread_out_and_repeats(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
+    first = {}
+    for name, options in {
+        "a": {"initial": "diverse", "strategy": "random"},
+        "b": {"initial": "diverse", "strategy": "entropy", "seed": 5},
+        "c": {"initial": "diverse", "strategy": "random", "initial_set": 1},
+        "d": {"strategy": "random"},
+    }.items():
+        loop = make_loop(tmp_path / name, budget=6, explanations=None, **options)
+        first[name] = next(loop.rounds())["selected_ids"]
+        if name != "d":
+            number = loop.config.initial_set
+            expected = diverse_initial_set(loop.splits.train, 6, number, task=loop.task, source=loop.source)
+            assert first[name] == expected
+    assert first["a"] == first["b"]
+    assert set(first["a"]) != set(first["d"])
+    assert len(set(first["c"])) == 6
+    with pytest.raises(InputError, match="initial was 'diverse', is 'random'"):
+        next(make_loop(tmp_path / "a", budget=6, explanations=None, strategy="random").rounds())
+
+
+def test_a_run_stops_where_its_target_is_reached(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
+    loop = make_loop(tmp_path / "r", strategy="random")
+    until = Until(share=0.9, upper_bound=0.0, target=0.0)  # reached by any model
+    rounds = list(replace(loop, config=loop.config.model_copy(update={"until": until})).rounds())
+    assert [(entry["n_labeled"], entry["queried_ids"]) for entry in rounds] == [(6, [])]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_chooses_different_texts_that_wait(
+    make_loop: Callable[..., Loop], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, strategy: str
+) -> None:
+    shared = tmp_path_factory.getbasetemp() / "first-rounds"
+    loop = make_loop(tmp_path / "r", strategy=strategy, budget=12, num_beams=1, shared=shared)
+    first, last = loop.rounds()
+    assert [first["n_labeled"], last["n_labeled"]] == [6, 12]
+    assert last["selected_ids"] == first["queried_ids"]
+    assert len({*first["selected_ids"], *last["selected_ids"]}) == 12
+    assert {*first["selected_ids"], *last["selected_ids"]} <= {example.id for example in loop.splits.train}
+    assert last["queried_ids"] == []
+    explains = loop.strategy.uses_explanations
+    assert Predictor.load(model_directory(tmp_path / "r", 1)).trained_on_explanations == explains
+    assert (loop.config.trainer.lambda2 > 0) == loop.strategy.ranks
+
+
+@pytest.mark.parametrize("strategy", ["bald", "badge"])
+def test_what_a_strategy_draws_is_seeded_by_run_and_round(
+    make_loop: Callable[..., Loop], tmp_path: Path, strategy: str
+) -> None:
+    one, two = (
+        [entry["queried_ids"] for entry in make_loop(tmp_path / name, strategy=strategy, budget=12).rounds()]
+        for name in "ab"
+    )
+    assert one == two
 
 
 def start(run: Path, files: dict[str, Path], backbone: Path, more: Sequence[str] = ()) -> subprocess.Popen[str]:
