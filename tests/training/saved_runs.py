@@ -39,7 +39,7 @@ def save_run(
         for number, (n, f1) in enumerate((points or {16: 0.5, 32: 0.6}).items())
     ]
     directory.mkdir(parents=True)
-    (directory / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    (directory / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     (directory / "metrics.json").write_text(json.dumps(rounds), encoding="utf-8")
     return directory
 
