@@ -216,7 +216,7 @@ def _export(run: Path, number: int, output: Path, device: str = "auto") -> None:
 
 
 def _report_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="run directories of one task")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="run directories of one task, or folders of them")
     parser.add_argument("--output", type=Path, required=True, help="folder for the PNG and the HTML page")
 
 

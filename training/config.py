@@ -125,7 +125,7 @@ class RunConfig(BaseModel):
         """Raise InputError unless the run that was begun in ``directory`` had these very settings."""
         begun = RunConfig.load(directory)
         before, now = _flat(begun.model_dump(by_alias=True)), _flat(self.model_dump(by_alias=True))
-        if self.only_explained:  # then the file decides what the pool is
+        if self.only_explained or self.measure_explanations:  # then the file decides what the pool is
             before["explanations"], now["explanations"] = (
                 config.explanations.sha256 if config.explanations else None for config in (begun, self)
             )

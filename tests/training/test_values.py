@@ -27,7 +27,7 @@ def test_what_is_no_list_of_whole_numbers_is_said(text: str) -> None:
 
 def test_weights_are_listed_one_by_one() -> None:
     assert weights("0.05,0.1, 1") == (0.05, 0.1, 1.0)
-    with pytest.raises(InputError, match="expected numbers such as 0.1"):
+    with pytest.raises(InputError, match=r"expected numbers such as 0\.1"):
         weights("0.1-0.5")
 
 
