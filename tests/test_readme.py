@@ -80,7 +80,7 @@ def test_the_tree_names_files_that_are_there_and_none_is_missing() -> None:
             assert path.name == "__init__.py" or path.name in tree or short in tree, f"{path} is not in the tree"
     for name in re.findall(r"[\w/]+\.py", tree):
         name = name.replace("_api", "teacher_api").replace("_cache", "teacher_cache") if name.startswith("_") else name
-        assert list(ROOT.glob(f"*/{name}")) or list(ROOT.glob(f"*/model/{name}")), f"{name} is not there"
+        assert list(ROOT.glob(f"*/{name}")) or list(ROOT.glob(f"*/*/{name}")), f"{name} is not there"
 
 
 def test_the_tasks_are_tasks_and_the_first_is_the_example() -> None:
@@ -111,7 +111,7 @@ def test_the_commands_of_a_run_follow_each_other(workplace: Callable[..., str], 
     for command in (
         *commands("python -m"),
         *commands("xal backbone"),
-        commands("xal run")[0],
+        *commands("xal run")[:2],
         *commands("xal report"),
         *commands("xal export"),
         *commands("xal score"),
@@ -123,11 +123,21 @@ def test_the_commands_of_a_run_follow_each_other(workplace: Callable[..., str], 
     scores = (tmp_path / "build" / "scores.jsonl").read_text().splitlines()
     assert len(scores) == 2000
     assert (tmp_path / "build" / "report" / "learning_curve.png").exists()
+    assert len(list((tmp_path / "build" / "experiment").glob("*/metrics.json"))) == 6
+    assert (tmp_path / "build" / "comparison" / "comparisons.png").exists()
+
+
+def test_the_llm_s_own_answers_are_measured(workplace: Callable[..., str], tmp_path: Path) -> None:
+    workplace(commands("python -m")[0])
+    with ChatServer() as chat:
+        said = workplace(commands("xal llm")[0].replace("http://localhost:8000/v1", chat.base_url))
+    assert "zero-shot: macro-F1" in said
+    assert sorted(path.name for path in (tmp_path / "build" / "llm").iterdir()) == ["llm-few-shot", "llm-zero-shot"]
 
 
 def test_the_run_with_a_paid_llm_asks_it_within_its_caps(workplace: Callable[..., str], tmp_path: Path) -> None:
     workplace(commands("python -m")[0])
-    command = commands("xal run")[1]
+    command = commands("xal run")[2]
     assert "--model google/flan-t5-large" in command
     with ChatServer() as chat:
         local = command.replace("https://api.openai.com/v1", chat.base_url)
@@ -178,8 +188,8 @@ def test_the_client_example_runs(service_url: str, capsys: pytest.CaptureFixture
 def test_the_strategy_example_is_a_strategy() -> None:
     names: dict[str, Any] = {}
     exec(next(block for block in blocks("python") if "QueryStrategy" in block), names)
-    strategy = names["least_confidence"]()
-    scores = PoolScores(3, probabilities=np.array([[0.9, 0.1], [0.5, 0.5], [0.3, 0.7]]))
+    strategy = names["unexplained"]()
+    scores = PoolScores(3, explanation_scores=np.array([-0.5, -2.0, -1.0]))
     assert strategy.select(scores, 2, np.random.default_rng(0)).tolist() == [1, 2]
 
 

@@ -129,13 +129,14 @@ def _llm_options(parser: argparse.ArgumentParser) -> None:
 
 def _llm(**options: Any) -> None:
     quiet_libraries()
-    from training.llm_baselines import BaselineOptions, run_baselines
+    from training.llm.baselines import BaselineOptions, run_baselines
     from training.values import names
 
     trainer = take_trainer_options(options)
     if "settings" in options:
         options["settings"] = names(options["settings"])
-    baselines = BaselineOptions(**options, llm=teacher_config(options), trainer=trainer)
+    llm = teacher_config(options)
+    baselines = BaselineOptions(**options, llm=llm, trainer=trainer)
     for result in run_baselines(baselines, cache=cache_directory(), note=lambda note: print(f"note: {note}")):
         print(result, flush=True)
     print(f"next: xal report {baselines.output} RUN_DIR ... --output DIR")
@@ -216,7 +217,9 @@ def _export(run: Path, number: int, output: Path, device: str = "auto") -> None:
 
 
 def _report_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR", help="run directories of one task, or folders of them")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN_DIR", help="run directories of one task, or folders of them"
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder for the PNG and the HTML page")
 
 

@@ -20,7 +20,7 @@ from training import backbones
 from training.adaptation import RECIPE, Corpus, adaptation_config, adapted
 from training.config import DataFile, RunConfig
 from training.dropout import check_dropout
-from training.llm_judge import LLMJudge
+from training.llm.judge import LLMJudge
 from training.loop import Loop
 from training.pool import check_budget
 from training.prefilter import Prefilter

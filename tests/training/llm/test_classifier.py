@@ -9,7 +9,7 @@ from service.model.errors import InputError
 from service.model.task import Task
 from tests.training.chat_server import ChatServer, Turn
 from training.data import Example
-from training.llm_classifier import Classified, LLMClassifier, draw_shots
+from training.llm.classifier import Classified, LLMClassifier, draw_shots
 from training.teacher import Usage
 from training.teacher_api import TeacherConfig
 

@@ -9,8 +9,8 @@ from tests import tiny
 from tests.training_fixtures import SMALL
 from training.clock import Clock
 from training.data import Example
-from training.llm_classifier import Classified
-from training.silver import check_loads, draw_unlabeled, learn_and_measure, right_share, silver_labels
+from training.llm.classifier import Classified
+from training.llm.silver import check_loads, draw_unlabeled, learn_and_measure, right_share, silver_labels
 from training.teacher import Usage
 from training.trainer import TrainerConfig
 

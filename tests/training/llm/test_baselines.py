@@ -18,7 +18,7 @@ from service.model.errors import InputError
 from tests import tiny
 from tests.training.chat_server import ChatServer, Turn
 from tests.training_fixtures import SMALL
-from training.llm_baselines import BaselineOptions, BaselineResult, evaluate_answers, run_baselines
+from training.llm.baselines import BaselineOptions, BaselineResult, evaluate_answers, run_baselines
 from training.report import report
 from training.runs import read_run
 from training.teacher import TeacherBudgetError, TeacherError
@@ -269,7 +269,7 @@ def test_a_server_that_refuses_leaves_nothing_finished(run: Run, tmp_path: Path)
 CHILD = """
 import sys
 from pathlib import Path
-from training.llm_baselines import BaselineOptions, run_baselines
+from training.llm.baselines import BaselineOptions, run_baselines
 from training.teacher_api import TeacherConfig
 url, task, data, folder = sys.argv[1:]
 llm = TeacherConfig(base_url=url, model="m", cache_path=Path(folder) / "llm.sqlite", concurrency=2)

@@ -8,7 +8,7 @@ import httpx2
 
 from service.model.task import Task
 from training.judge import Judge
-from training.label_choice import NONE, LabelChoice
+from training.llm.label_choice import NONE, LabelChoice
 from training.survey import Surveyor
 from training.teacher import Usage, clean
 from training.teacher_api import TeacherConfig

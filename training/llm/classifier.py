@@ -11,7 +11,7 @@ import numpy as np
 from service.model.errors import InputError
 from service.model.task import Task
 from training.data import Example
-from training.label_choice import LabelChoice, spoken
+from training.llm.label_choice import LabelChoice, spoken
 from training.survey import Surveyor
 from training.teacher import Usage, clean
 from training.teacher_api import TeacherConfig

@@ -21,7 +21,7 @@ from service.model.predictor import Predictor
 from service.model.task import Task
 from training.clock import Clock
 from training.data import Example
-from training.llm_classifier import Classified
+from training.llm.classifier import Classified
 from training.predictions import measure
 from training.trainer import TrainerConfig, fit
 

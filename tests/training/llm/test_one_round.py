@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from service.model.errors import InputError
-from training.one_round import begin, finish, measured
+from training.llm.one_round import begin, finish, measured
 from training.runs import read_run
 
 ENTRY = {"round": 0, "n_labeled": 0, "macro_f1": 0.5, "accuracy": 0.6}

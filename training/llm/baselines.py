@@ -22,11 +22,11 @@ from training.clock import Clock
 from training.config import DataFile
 from training.data import Example
 from training.evaluation import evaluate
-from training.llm_classifier import RECIPE, LLMClassifier, draw_shots
-from training.one_round import begin, finish, measured
+from training.llm.classifier import RECIPE, LLMClassifier, draw_shots
+from training.llm.one_round import begin, finish, measured
+from training.llm.silver import check_loads, draw_unlabeled, learn_and_measure, right_share, silver_labels
 from training.pool import initial_set
 from training.run_data import read_splits
-from training.silver import check_loads, draw_unlabeled, learn_and_measure, right_share, silver_labels
 from training.splits import Splits
 from training.teacher_api import TeacherConfig
 from training.trainer import TrainerConfig

@@ -3,7 +3,7 @@
 import pytest
 
 from service.model.task import Task
-from training.label_choice import NONE, LabelChoice, spoken, statement
+from training.llm.label_choice import NONE, LabelChoice, spoken, statement
 
 SENTIMENT = {"neg": "negative", "neu": "neutral", "pos": "positive"}
 ENTAILMENT = {"1": "entail", "0": "not entail"}

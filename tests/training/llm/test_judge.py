@@ -5,7 +5,7 @@ import pytest
 from tests import tiny
 from tests.training.chat_server import ChatServer, Turn
 from training.explanation_quality import consistency
-from training.llm_judge import LLMJudge
+from training.llm.judge import LLMJudge
 from training.teacher import TeacherBudgetError, Usage
 from training.teacher_api import TeacherConfig
 
