@@ -20,6 +20,7 @@ from service.model.errors import InputError
 from service.model.network import Network
 from service.model.task import Task
 from training.data import Example
+from training.teacher import Usage
 from training.trainer import TrainerConfig, fit
 
 Explanations = Mapping[str, Mapping[str, str]]  # text id -> label id -> explanation
@@ -30,7 +31,12 @@ INVERSE_REGULARISATION = 10.0  # TF-IDF rows have length 1: scikit-learn's defau
 
 
 class Judge(ABC):
-    """Names the label that an explanation argues for."""
+    """Names the label that an explanation argues for.
+
+    usage: what asking took since this judge was made; nothing for one who sits here.
+    """
+
+    usage = Usage()
 
     def judge(self, explanations: Sequence[str]) -> list[str]:
         """The label id that each explanation argues for, in their order; "" where nothing is written, for none."""

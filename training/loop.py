@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,8 +51,8 @@ class Loop:
 
     teacher: explains the texts of each round; None where the model learns from labels alone. source: the pre-trained
     weights that every round starts from. shared: where the runs of an experiment keep the models of their first rounds
-    (see ModelMaker), None for a run of its own. judges: who else, by name, says which label the explanations of
-    splits.explained argue for, beside the one who learns from the round's own explanations.
+    (see ModelMaker), None for a run of its own. judges: by name, what makes others who say which label the explanations
+    of splits.explained argue for, beside the one who learns from the round's own explanations.
     """
 
     config: RunConfig
@@ -64,7 +64,7 @@ class Loop:
     directory: Path
     progress: bool = True
     shared: Path | None = None
-    judges: tuple[tuple[str, Judge], ...] = ()
+    judges: tuple[tuple[str, Callable[[], Judge]], ...] = ()
 
     def rounds(self) -> Iterator[dict[str, Any]]:
         """Every round as metrics.json holds it, the moment it is finished; those of an earlier start come first.
@@ -119,7 +119,7 @@ class Loop:
         with clock("evaluate"):
             test = measure(predictor, self.splits.test, progress=self.progress)
             dev = measure(predictor, self.splits.dev, progress=self.progress) if self.splits.dev else None
-            explanations, usage = self._measure_explanations(predictor, explained)
+            explanations = self._measure_explanations(predictor, explained)
         to_query = self._to_query(len(labeled), test["macro_f1"])
         with clock("score"):
             scored = self._score(number, predictor, unlabeled, labeled, last=to_query == 0)
@@ -135,7 +135,7 @@ class Loop:
             "selected_ids": chosen,
             "queried_ids": [scored.texts[index].id for index in next_query[:to_query]],
             "seconds": clock.seconds,
-            "teacher": asdict(explained.usage + usage),
+            "teacher": asdict(explained.usage),
             "normaliser": _normaliser(scored.scores),
             **self._described(scored, next_query),
             "explanations": explanations,
@@ -149,15 +149,16 @@ class Loop:
             return Explained({}, Usage())
         return self.teacher.explain({example.id: example.fields for example in texts})
 
-    def _measure_explanations(self, predictor: Predictor, explained: Explained) -> tuple[dict[str, Any] | None, Usage]:
-        """How good explanations of held-out texts are, and what the teacher's of these took."""
+    def _measure_explanations(self, predictor: Predictor, explained: Explained) -> dict[str, Any] | None:
+        """How good explanations of held-out texts are. ``usage`` is what the teacher and the judges took for these: a
+        measurement's cost, not the method's."""
         examples = self.splits.explained
         if self.teacher is None or not examples:
-            return None, Usage()
+            return None
         theirs = self._explain(examples)
-        judges = {"words": train_word_judge(explained.explanations), **dict(self.judges)}
+        judges = {"words": train_word_judge(explained.explanations), **{name: make() for name, make in self.judges}}
         found = measure_explanations(predictor, examples, theirs.explanations, judges, progress=self.progress)
-        return found, theirs.usage
+        return {**found, "usage": asdict(sum((judge.usage for judge in judges.values()), theirs.usage))}
 
     def _to_query(self, n_labeled: int, macro_f1: float) -> int:
         """How many texts to label next: 0 where the budget is spent or the target is reached."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
         options.output,
         progress,
         shared=options.shared,
-        judges=(("llm", LLMJudge(task, options.judge, progress=progress)),) if options.judge else (),
+        judges=(("llm", partial(LLMJudge, task, options.judge, progress=progress)),) if options.judge else (),
     )
     if options.until is not None:
         until, found = target(loop, options.until, cache)

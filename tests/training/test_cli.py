@@ -144,7 +144,15 @@ def test_bad_data_is_one_line_with_exit_code_2_and_leaves_nothing(
         ("--task", "missing.yaml", "missing.yaml: no such task file"),
         ("--data", "missing.jsonl", "missing.jsonl"),
         ("--explanations", "missing.jsonl", "missing.jsonl"),
-        ("--strategy", "astrology", "expected one of random, entropy, xal"),
+        ("--strategy", "astrology", "expected one of random, random-balanced, entropy"),
+        ("--strategy", "xal,astrology", "unknown query strategy 'astrology'"),
+        ("--strategy", "xal,", "unknown query strategy ''"),
+        ("--initial-set", "0-", "--initial-set: expected whole numbers such as 0-2"),
+        ("--lambda1", "0.1-0.5", "--lambda1: expected numbers such as 0.1"),
+        ("--jobs", "0", "--jobs: expected at least 1, found 0"),
+        ("--until", "90", "--until: expected a share of the upper bound, above 0 and at most 1, found 90"),
+        ("--measure-explanations", "24", "the teacher explains 24 texts of the pool and too few of dev and test"),
+        ("--measure-explanations", "-1", "--measure-explanations: expected at least 0 texts, found -1"),
         ("--query-size", "25", "query size of 25 is larger than the pool of 24"),
         ("--budget", "100", "budget of 100 is larger than the pool of 24"),
         ("--epochs", "0", "trainer.epochs"),
@@ -171,6 +179,67 @@ def test_a_bad_option_is_one_line_with_exit_code_2_and_leaves_nothing(
     assert message in said
     assert said.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_several_values_make_a_run_directory_each_and_a_report_of_all(
+    run_arguments: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = {**run_arguments, "--strategy": "xal,random", "--seed": "0,1", "--keep-models": "none"}
+    assert run(grid) == 0
+    said = capsys.readouterr().out
+    assert f"4 runs in {tmp_path / 'run'}" in said
+    assert "xal-i0-s1: round 1: 12 labels, macro-F1 0." in said
+    assert said.count("trains on labels alone, as in the paper") == 1  # not once for every run
+    names = ["random-i0-s0", "random-i0-s1", "xal-i0-s0", "xal-i0-s1"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == names
+    before = {name: (tmp_path / "run" / name / "metrics.json").stat().st_mtime_ns for name in names}
+    assert run({**grid, "--strategy": "xal,random,entropy"}) == 0  # the same and more: only what is missing is run
+    after = {name: (tmp_path / "run" / name / "metrics.json").stat().st_mtime_ns for name in names}
+    assert after == before
+    assert (tmp_path / "run" / "entropy-i0-s1" / "metrics.json").exists()
+    assert main(["report", str(tmp_path / "run"), "--output", str(tmp_path / "report")]) == 0
+    assert "too few pairs to show one" in capsys.readouterr().out
+
+
+def test_a_single_run_s_directory_takes_no_experiment_and_an_experiment_s_no_single_run(
+    run_arguments: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run({**run_arguments, "--strategy": "random"}) == 0
+    assert run({**run_arguments, "--strategy": "random,entropy"}) == 2
+    assert "holds a single run; give an experiment of several runs another --output" in capsys.readouterr().err
+    experiment = {**run_arguments, "--output": str(tmp_path / "several"), "--strategy": "random"}
+    assert run({**experiment, "--seed": "0-1"}) == 0
+    assert run(experiment) == 2
+    assert "holds other files" in capsys.readouterr().err
+
+
+def test_until_says_what_it_aims_at_and_whether_it_was_reached(
+    run_arguments: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del run_arguments["--budget"]
+    assert run({**run_arguments, "--strategy": "random", "--until": "0.01"}) == 0
+    said = capsys.readouterr().out
+    assert "note: upper bound: macro-F1 0." in said
+    assert "with all 24 labels of the pool" in said
+    assert "is reached with 6 labels" in said
+    assert len(json.loads((tmp_path / "run" / "metrics.json").read_text())) == 1
+
+
+def test_an_llm_as_the_classifier_needs_an_llm(
+    run_arguments: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [word for name in ("--task", "--data") for word in (name, run_arguments[name])]
+    assert main(["llm", *files, "--output", str(tmp_path / "llm")]) == 2
+    assert capsys.readouterr().err == (
+        "xal llm: an LLM has to be named: give --teacher-url URL (or set XAL_TEACHER_URL)\n"
+    )
+    with ChatServer() as chat:
+        asked = [*files, "--output", str(tmp_path / "llm"), "--teacher-url", chat.base_url, "--teacher-model", "some"]
+        assert main(["llm", *asked, "--settings", "zero-shot, five-shot"]) == 2
+        assert "expected settings of zero-shot, few-shot, silver" in capsys.readouterr().err
+        assert main(["llm", *asked, "--settings", "zero-shot"]) == 0
+    assert "zero-shot: macro-F1 " in capsys.readouterr().out
+    assert main(["report", str(tmp_path / "llm"), "--output", str(tmp_path / "report")]) == 0
 
 
 @pytest.mark.parametrize(
@@ -385,9 +454,9 @@ def test_help_does_not_wait_for_torch() -> None:
 
 
 def test_every_training_flag_is_a_setting_of_the_trainer() -> None:
-    from training.cli import _TRAINER_FLAGS
+    from training.run_options import EXPLAINING_FLAGS, LEARNING_FLAGS
 
-    assert set(_TRAINER_FLAGS) <= set(TrainerConfig.model_fields)
+    assert {*LEARNING_FLAGS, *EXPLAINING_FLAGS} <= set(TrainerConfig.model_fields)
 
 
 def test_output_that_is_no_terminal_has_no_progress_bars(run_arguments: dict[str, str]) -> None:
