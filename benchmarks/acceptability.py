@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.evidence import DOCS, MODEL, TRAINER
+from benchmarks.evidence import DOCS, MODEL, TRAINER, model_name
 from benchmarks.results import append_cell, read_cells
 from benchmarks.tables import markdown, replace_generated
 from service.model.errors import InputError, ItemError, XalError
@@ -52,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except XalError as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{error.filename or 'files'}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; nothing is kept of this run", file=sys.stderr)
@@ -89,6 +92,8 @@ def _measure(options: argparse.Namespace) -> None:
     for name in ("esnli", "acceptability"):
         if getattr(options, name) is None:
             raise InputError(f"the file is not part of this project; name it with --{name} FILE")
+    if options.labels < 1 or (options.items is not None and options.items < 1):
+        raise InputError(f"expected --labels and --items of 1 or more, found {options.labels} and {options.items}")
     quiet_libraries()
     judged = read_judged(options.acceptability)[: options.items]
     labeled, explanations = _training_texts(options.esnli, options.labels, options.seed)
@@ -104,7 +109,7 @@ def _measure(options: argparse.Namespace) -> None:
         kept, labeled, explanations, backbone=backbone, trainer=trainer, seed=options.seed, device=options.device
     )
     settings = {
-        "model": Path(options.model).name,
+        "model": model_name(options.model),
         "labels": options.labels,
         "seed": options.seed,
         "trainer": trainer.model_dump(),

@@ -71,16 +71,19 @@ _FORM = (
 
 def _judged(row: Mapping[str, Any], where: str) -> JudgedText:
     label, explained = row.get("label"), row.get("explanations")
-    if label not in LABELS:
+    if not isinstance(label, str) or label not in LABELS:
         raise InputError(f"{where}: the label {label!r} is unknown; expected {', '.join(LABELS)}")
     if not all(isinstance(row.get(name), str) for name in FIELDS):
         raise InputError(f"{where}: expected texts in {' and '.join(FIELDS)}; {_FORM}")
     if not isinstance(explained, list) or len(explained) < 2:
         raise InputError(f"{where}: expected two explanations or more; {_FORM}")
     for entry in explained:
-        values = [entry.get(key) for key in ("votes", "n_annotators")] if isinstance(entry, dict) else [None]
-        if not all(type(value) is int for value in values) or not 0 <= values[0] <= values[1] or values[1] < 1:
-            raise InputError(f"{where}: expected 0 to n_annotators votes on every explanation, found {values}; {_FORM}")
+        votes, annotators = (entry.get(key) if isinstance(entry, dict) else None for key in ("votes", "n_annotators"))
+        if type(votes) is not int or type(annotators) is not int or annotators < 1 or not 0 <= votes <= annotators:
+            raise InputError(
+                f"{where}: expected 0 to n_annotators votes on every explanation, found {votes!r} of {annotators!r}; "
+                f"{_FORM}"
+            )
         if not isinstance(entry.get("text"), str) or not entry["text"].strip():
             raise InputError(f"{where}: expected the text of every explanation; {_FORM}")
     return JudgedText(

@@ -23,6 +23,11 @@ MODEL = "minilm-minilm"
 TRAINER = {"minilm-minilm": {"explanation_epochs": 3, "lambda2": 0.1}}
 
 
+def model_name(model: str) -> str:
+    """What results call a backbone: no directory of one machine, no organisation of a hub; ``a+b`` of two halves."""
+    return "+".join(Path(half).name for half in model.split("+"))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0 done, 1 failure, 2 wrong input, 130 interrupted."""
     options = _parser().parse_args(arguments)
@@ -36,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except XalError as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{error.filename or 'files'}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; what was measured is kept", file=sys.stderr)
@@ -74,7 +82,7 @@ def _write_page(results: Path, page: Path) -> None:
 
 
 def _measure(options: argparse.Namespace) -> None:
-    from benchmarks.evidence_runs import collect, missing_jobs
+    from benchmarks.evidence_runs import collect, grid_directory, missing_jobs
     from training.cli import quiet_libraries
     from training.jobs import run_jobs
     from training.offline_parts import cache_directory
@@ -85,7 +93,7 @@ def _measure(options: argparse.Namespace) -> None:
         if jobs:
             run_jobs(jobs, cache_directory(), at_once=options.jobs)
     finally:
-        new = collect(options.runs / f"{options.data}-{options.model}", options.data, options.results)
+        new = collect(grid_directory(options), options.data, options.results)
         print(f"{options.results}: {new} runs added")
 
 

@@ -13,7 +13,7 @@ from service.model.errors import InputError
 from service.model.task import Task
 from training.data import Example, read_examples
 from training.product_reviews import EXPLANATIONS, write_product_reviews
-from training.records import iter_rows, write_atomically
+from training.records import iter_rows, place, write_atomically
 
 EXAMPLES = EXPLANATIONS.parents[1]
 
@@ -62,7 +62,11 @@ def esnli(source: Path, folder: Path) -> DataSet:
     for part, wanted in ESNLI_PARTS.items():
         if len(parts[part]) < 0.9 * wanted:
             raise InputError(f"{source}: expected rows for {wanted} {part} texts, found {len(parts[part])}")
-    explained = {str(row["id"]): row["explanations"] for _, row in iter_rows(source)}
+    explained = {}
+    for number, row in iter_rows(source):
+        if "id" not in row or "explanations" not in row:
+            raise InputError(f"{place(source, number)}: expected the columns id and explanations {{label: text}}")
+        explained[str(row["id"])] = row["explanations"]
     data = folder / "e-snli.jsonl"
     _write(data, parts, explained)
     return DataSet("e-snli", task, data, data)

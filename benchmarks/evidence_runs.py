@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import evidence_data
-from benchmarks.evidence import BUDGET, EXPLAINED, NUM_BEAMS, QUERY_SIZE, TRAINER
+from benchmarks.evidence import BUDGET, EXPLAINED, NUM_BEAMS, QUERY_SIZE, TRAINER, model_name
 from benchmarks.evidence_data import DataSet
 from benchmarks.results import append_cell, read_cells
 from service.model.errors import InputError
@@ -22,6 +22,12 @@ from training.values import names, numbers
 NOT_KEPT = {"file", "base_url", "selected_ids", "queried_ids", "explanation_examples", "model_version"}
 
 
+def grid_directory(options: argparse.Namespace) -> Path:
+    """Where the runs of a data set and a backbone are."""
+    found: Path = options.runs / f"{options.data}-{model_name(options.model)}"
+    return found
+
+
 def missing_jobs(options: argparse.Namespace, cache: Path) -> list[Job]:
     """The runs of the wanted grid that the results do not hold yet, to be run or to go on."""
     data = _data_set(options, cache)
@@ -32,7 +38,7 @@ def missing_jobs(options: argparse.Namespace, cache: Path) -> list[Job]:
         explanations=data.explanations,
         only_explained=data.only_explained,
         strategy=grid.strategies[0],
-        output=options.runs / f"{options.data}-{options.model}",
+        output=grid_directory(options),
         model=options.model,
         budget=BUDGET,
         query_size=QUERY_SIZE,
@@ -43,7 +49,7 @@ def missing_jobs(options: argparse.Namespace, cache: Path) -> list[Job]:
         device=options.device,
     )
     held = {key_of(cell) for cell in read_cells(options.results)}
-    wanted = [cell for cell in grid.cells() if (data.name, options.model, cell.name) not in held]
+    wanted = [cell for cell in grid.cells() if (data.name, model_name(options.model), cell.name) not in held]
     return [Job(cell.name, cell.options(common)) for cell in wanted]
 
 
@@ -55,6 +61,7 @@ def collect(folder: Path, data: str, results: Path) -> int:
     new = 0
     for run in find_runs([folder])[0]:
         cell = {"data": data, "name": run.directory.name, **_kept({"config": run.config, "rounds": run.rounds})}
+        cell["config"]["model"] = model_name(cell["config"]["model"])
         if run.rounds[-1]["queried_ids"] or key_of(cell) in held:
             continue
         append_cell(results, cell)
@@ -64,7 +71,7 @@ def collect(folder: Path, data: str, results: Path) -> int:
 
 def key_of(cell: Mapping[str, Any]) -> tuple[str, str, str]:
     """What makes a run of the evidence: its data set, its backbone, and its name in the grid."""
-    return cell["data"], Path(cell["config"]["model"]).name, cell["name"]
+    return cell["data"], model_name(cell["config"]["model"]), cell["name"]
 
 
 def run_of(cell: Mapping[str, Any]) -> Run:
