@@ -1,14 +1,25 @@
 """Every strategy can be measured, and in a process of its own."""
 
+import numpy as np
 import pytest
 
 from benchmarks import strategies_memory
-from benchmarks.strategies_memory import NAMES, Measured, main, measure, random_scores, table
+from benchmarks.strategies_memory import (
+    NAMES,
+    RIVALS,
+    Measured,
+    gradients,
+    main,
+    measure,
+    random_scores,
+    ratios,
+    table,
+)
 from training.strategies import STRATEGIES
 from training.strategies.interface import NEEDS
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *RIVALS])
 def test_each_strategy_chooses_from_random_scores(name: str) -> None:
     found = measure(name, 500)
     assert (found.strategy, found.n) == (name, 500)
@@ -33,6 +44,37 @@ def test_the_command_measures_in_a_process_of_its_own(capsys: pytest.CaptureFixt
     assert printed.startswith("500 texts, h_0 of 512, 10 passes, 3 labels, 500 labeled, query of 100\n")
     assert "| strategy | pool MiB | peak MiB | s |\n" in printed
     assert printed.splitlines()[-1].startswith("| coreset | ")
+
+
+def test_badge_is_measured_beside_the_library(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(strategies_memory, "in_a_process", measure)  # a process takes seconds to begin
+    assert main(["--strategy", "badge", "--n", "60"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "badge beside scikit-learn, 60 texts" in lines
+    rows = [line.split(" | ")[0] for line in lines if line.startswith("| badge")]
+    assert rows == ["| badge", "| badge", "| badge-sklearn-float32", "| badge-sklearn-float64"]
+    assert [line.split(":")[0] for line in lines[-2:]] == list(RIVALS)
+
+
+def test_the_ratios_are_of_the_rival_to_ours() -> None:
+    ours, rival = Measured("badge", 9, 100.0, 120.0, 2.0), Measured("other", 9, 101.0, 180.0, 3.0)
+    assert ratios(ours, rival) == (
+        "other: 1.50 times the seconds and 1.50 times the peak memory of badge; beside the pool's arrays 79 MiB, not 20"
+    )
+
+
+@pytest.mark.parametrize("dtype", RIVALS.values())
+def test_the_library_is_given_badges_gradients(dtype: type[np.floating]) -> None:
+    scores = random_scores(5, {"probabilities", "embeddings"})
+    assert scores.probabilities is not None
+    assert scores.embeddings is not None
+    found = gradients(scores, dtype)
+    assert (found.shape, found.dtype) == ((5, 3 * 512), dtype)
+    for row, p, h in zip(found, scores.probabilities, scores.embeddings, strict=True):
+        expected = np.outer([value - (label == p.argmax()) for label, value in enumerate(p)], h)
+        assert row == pytest.approx(expected.ravel(), rel=1e-5)
 
 
 def test_a_row_of_the_table() -> None:

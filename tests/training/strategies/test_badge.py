@@ -1,7 +1,9 @@
 from collections import Counter
+from itertools import permutations
 
 import numpy as np
 import pytest
+from sklearn.cluster import kmeans_plusplus
 
 from training.strategies import PoolScores
 from training.strategies.badge import _to_gradient, badge_sampling
@@ -53,6 +55,33 @@ def test_the_second_text_is_drawn_by_its_squared_distance_from_the_first() -> No
     for pair, share in expected.items():
         # four standard deviations of a count
         assert found[pair] == pytest.approx(draws * share, abs=4 * (draws * share) ** 0.5)
+
+
+def test_three_texts_are_drawn_as_scikit_learn_draws_them_given_the_gradients() -> None:
+    scores = random_pool(4, 3, seed=2)
+    assert scores.probabilities is not None
+    assert scores.embeddings is not None
+    g = np.array(gradients(scores.probabilities, scores.embeddings))
+    apart = ((g[:, None] - g) ** 2).sum(axis=2)  # (4, 4)
+    expected = {
+        (first, second, third): apart[first, second]
+        / apart[first].sum()
+        * min(apart[first, third], apart[second, third])
+        / np.minimum(apart[first], apart[second]).sum()
+        / 4
+        for first, second, third in permutations(range(4), 3)
+    }
+    assert sum(expected.values()) == pytest.approx(1.0)
+    draws, ours, theirs = 2000, np.random.default_rng(0), np.random.RandomState(0)
+    found = (
+        Counter(tuple(badge_sampling().select(scores, 3, ours).tolist()) for _ in range(draws)),
+        Counter(tuple(kmeans_plusplus(g, 3, random_state=theirs, n_local_trials=1)[1].tolist()) for _ in range(draws)),
+    )
+    for counts in found:
+        assert set(counts) == set(expected)
+        for triple, share in expected.items():
+            # four standard deviations of a count
+            assert counts[triple] == pytest.approx(draws * share, abs=4 * (draws * share) ** 0.5)
 
 
 def test_the_third_text_minds_the_nearer_of_the_two_before() -> None:
