@@ -106,7 +106,7 @@ def table(rows: Iterable[Measured]) -> Iterable[str]:
     yield "| strategy | pool MiB | peak MiB | s |"
     yield "| --- | --- | --- | --- |"
     for row in rows:
-        yield f"| {row.strategy} | {row.before_mib:.0f} | {row.peak_mib:.0f} | {row.seconds:.1f} |"
+        yield f"| {row.strategy} | {row.before_mib:.0f} | {row.peak_mib:.0f} | {row.seconds:.2f} |"
 
 
 def ratios(ours: Measured, rival: Measured) -> str:

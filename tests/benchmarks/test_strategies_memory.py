@@ -78,5 +78,5 @@ def test_the_library_is_given_badges_gradients(dtype: type[np.floating]) -> None
 
 
 def test_a_row_of_the_table() -> None:
-    assert list(table([Measured("cal", 9, 400.4, 512.6, 3.14)]))[-1] == "| cal | 400 | 513 | 3.1 |"
+    assert list(table([Measured("cal", 9, 400.4, 512.6, 3.14)]))[-1] == "| cal | 400 | 513 | 3.14 |"
     assert set(STRATEGIES) < set(strategies_memory.NAMES)
