@@ -365,7 +365,8 @@ def test_explanations_of_held_out_texts_are_measured_each_round_and_never_learne
     loop = make_loop(tmp_path / "r", measure_explanations=4, budget=20, query_size=10)
     assert loop.teacher is not None
     assert (len(loop.splits.train), len(loop.splits.explained)) == (20, 4)
-    loop = replace(loop, judges=(("other", train_word_judge({"1": {"negative": "bad", "positive": "good"}})),))
+    other = train_word_judge({"1": {"negative": "bad", "positive": "good"}})
+    loop = replace(loop, judges=(("other", lambda: other),))
     rounds = list(loop.rounds())
     labeled: list[str] = []
     for number, entry in enumerate(rounds):
@@ -378,9 +379,11 @@ def test_explanations_of_held_out_texts_are_measured_each_round_and_never_learne
             loop.splits.explained,
             theirs,
             # The judge has read what the round's model learned from, and nothing else.
-            {"words": train_word_judge(loop.teacher.explain(learned).explanations), **dict(loop.judges)},
+            {"words": train_word_judge(loop.teacher.explain(learned).explanations), "other": other},
             progress=False,
         )
+        usage = entry["explanations"].pop("usage")
+        assert (usage["requests"], usage["cost"]) == (0, 0)  # a file costs nothing
         assert entry["explanations"] == expected
         assert entry["explanations"]["texts"] == 4
         assert set(entry["explanations"]["consistency"]) == {"words", "other"}
@@ -402,12 +405,14 @@ class PaidTeacher:
         return Explained(found, Usage(requests=len(texts), cost=0.01 * len(texts)))
 
 
-def test_explanations_that_are_measured_are_on_the_rounds_bill(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
+def test_what_measuring_explanations_costs_is_told_apart_from_the_rounds_bill(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
     loop = make_loop(tmp_path / "r", measure_explanations=4, budget=6)
     assert loop.teacher is not None
     (entry,) = replace(loop, teacher=PaidTeacher(loop.teacher)).rounds()
-    assert entry["teacher"]["requests"] == 6 + 4
-    assert entry["teacher"]["cost"] == pytest.approx(0.10)
+    assert entry["teacher"]["requests"] == 6
+    assert entry["teacher"]["cost"] == pytest.approx(0.06)
+    assert entry["explanations"]["usage"]["requests"] == 4
+    assert entry["explanations"]["usage"]["cost"] == pytest.approx(0.04)
 
 
 def test_a_run_without_a_teacher_leaves_out_the_same_texts_and_measures_no_explanations(
