@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from service.model.errors import InputError, XalError
 from service.model.threads import wait_briefly
@@ -44,8 +44,14 @@ def _failed(command: str, message: object, code: int) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, as for any other wrong input; the usage of ``xal run`` alone would fill a screen."""
+        self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` lists what there is\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="xal", description="Explainable active learning (arXiv 2310.05502).")
+    parser = _Parser(prog="xal", description="Explainable active learning (arXiv 2310.05502).")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, function: Callable[..., None], help: str) -> argparse.ArgumentParser:
@@ -81,7 +87,7 @@ def _run(**options: Any) -> None:
     quiet_libraries()
     from training.experiment import Grid, check_directory, drop_shared_models
     from training.jobs import Job, run_jobs, run_loop
-    from training.setup import RunOptions, check
+    from training.setup import RunOptions, check, check_settings
 
     trainer = take_trainer_options(options)
     if "train_on_explanations" in options:
@@ -102,6 +108,7 @@ def _run(**options: Any) -> None:
     jobs = [Job(cell.name, cell.options(common)) for cell in cells]
     for job in jobs:
         check(job.options)
+    check_settings(jobs[0].options, cache=cache_directory())  # what all have in common is said once, and at once
     print(f"{len(jobs)} runs in {output}", flush=True)
     run_jobs(jobs, cache_directory(), at_once=at_once)
     if common.keep_models != "all":

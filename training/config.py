@@ -75,7 +75,7 @@ class RunConfig(BaseModel):
     until: Until | None = None
     initial: Literal["random", "diverse"] = "random"
     initial_set: int = Field(ge=0)
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**63)  # what torch takes
     lambda_: float = Field(ge=0, allow_inf_nan=False, alias="lambda")
     prefilter: Prefilter | None = None
     measure_explanations: int = Field(default=0, ge=0)

@@ -114,7 +114,7 @@ class Cell:
     def name(self) -> str:
         """Its directory's name, e.g. ``xal-i0-s2`` or ``xal-i0-s2-lambda2_0.1``."""
         weights = {"lambda": self.lambda_, "lambda1": self.lambda1, "lambda2": self.lambda2}
-        named = "".join(f"-{name}_{value:g}" for name, value in weights.items() if value is not None)
+        named = "".join(f"-{name}_{_written(value)}" for name, value in weights.items() if value is not None)
         return f"{self.strategy}-i{self.initial_set}-s{self.seed}{named}"
 
     def options(self, common: RunOptions, *, alone: bool = False) -> RunOptions:
@@ -150,6 +150,11 @@ def check_directory(output: Path) -> None:
 def drop_shared_models(output: Path) -> None:
     """Let go of the first rounds' models once no run of the experiment is open."""
     shutil.rmtree(output / SHARED, ignore_errors=True)
+
+
+def _written(value: float) -> str:
+    """A weight as short as it can be while no other weight is written like it."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 def _may_be_run(directory: Path) -> bool:

@@ -94,15 +94,9 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
     Raises InputError for whatever is wrong with the files and settings, before anything is written but an adapted
     backbone, which the cache keeps.
     """
-    task, strategy, teacher, notes = check(options, progress=progress)
-    data = DataFile.of(options.data)
-    test, dev = (DataFile.of(path) if path else None for path in (options.test, options.dev))
-    splits = _splits(options, task, (data, test, dev))
-    notes += splits.notes + _label_notes(splits, task) + _coverage_notes(splits, teacher, options.only_explained)
-    options = _within(options, len(splits.train))
-    corpus = _corpus(options, [file for file in (data, test, dev) if file is not None])
-    backbone = backbones.resolve(options.model, cache)
-    config = _config(options, task, (data, test, dev), backbone, strategy, teacher)
+    settled = _settle(options, cache, progress)
+    config, task, splits, strategy = settled.config, settled.task, settled.splits, settled.strategy
+    teacher, backbone, notes = settled.teacher, settled.backbone, settled.notes
     # Loaded once and let go: a model that does not load, fit the task or have so many layers is found before a teacher
     # is paid.
     with torch.random.fork_rng(devices=[]):
@@ -116,11 +110,10 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
     if options.adapt and not of_use:
         notes.append("--adapt is left out: it trains the decoder alone, which a run from labels alone does not use")
     elif options.adapt:
-        check_budget(len(splits.train), config.query_size, config.budget)  # not after minutes of adapting
         backbone = adapted(
             backbone,
             splits.train,
-            corpus,
+            settled.corpus,
             task=task,
             config=adaptation_config(config.trainer),
             device=choose_device(options.device),
@@ -145,6 +138,39 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
         notes += found
         loop = replace(loop, config=config.model_copy(update={"until": until}))
     return loop, notes
+
+
+def check_settings(options: RunOptions, *, cache: Path) -> None:
+    """Raise InputError, as ``prepare`` does, for files and settings that no run can start with; loads no model."""
+    _settle(options, cache, progress=False)
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """All that is known of a run before its model is loaded; notes: on what was decided for the user."""
+
+    config: RunConfig
+    task: Task
+    splits: Splits
+    strategy: QueryStrategy
+    teacher: Teacher | None
+    backbone: backbones.Backbone
+    corpus: Corpus | None
+    notes: list[str]
+
+
+def _settle(options: RunOptions, cache: Path, progress: bool) -> _Settled:
+    task, strategy, teacher, notes = check(options, progress=progress)
+    data = DataFile.of(options.data)
+    test, dev = (DataFile.of(path) if path else None for path in (options.test, options.dev))
+    splits = _splits(options, task, (data, test, dev))
+    notes += splits.notes + _label_notes(splits, task) + _coverage_notes(splits, teacher, options.only_explained)
+    options = _within(options, len(splits.train))
+    corpus = _corpus(options, [file for file in (data, test, dev) if file is not None])
+    backbone = backbones.resolve(options.model, cache)
+    config = _config(options, task, (data, test, dev), backbone, strategy, teacher)
+    check_budget(len(splits.train), config.query_size, config.budget)  # not after an adaptation or an upper bound
+    return _Settled(config, task, splits, strategy, teacher, backbone, corpus, notes)
 
 
 def check(options: RunOptions, *, progress: bool = True) -> tuple[Task, QueryStrategy, Teacher | None, list[str]]:

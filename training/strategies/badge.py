@@ -3,8 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from training.strategies.clustering import blocks, filled_up
+from training.strategies.clustering import filled_up, squared_distances
 from training.strategies.interface import Floats, Indices, PoolScores, QueryStrategy, highest
+
+CLOSE = 0.01  # of |h|² + |k|²: below it too few digits of a difference of float32 are left
 
 
 def badge_sampling() -> QueryStrategy:
@@ -30,32 +32,40 @@ def _choose_by_gradient(scores: PoolScores, size: int, rng: np.random.Generator)
     assert embeddings is not None
     residuals = probabilities.copy()  # p - onehot(argmax p), (n, C)
     residuals[np.arange(scores.n), probabilities.argmax(axis=1)] -= 1.0
+    squared = np.einsum("id,id->i", embeddings, embeddings).astype(np.float64)  # |h_0|², (n,)
     nearest, chosen = np.full(scores.n, np.inf), [int(rng.integers(scores.n))]
     while len(chosen) < size:
-        np.minimum(nearest, _to_gradient(residuals, embeddings, chosen[-1]), out=nearest)
+        np.minimum(nearest, _to_gradient(residuals, embeddings, squared, chosen[-1]), out=nearest)
         nearest[chosen[-1]] = 0.0
         total = nearest.sum()
         if total <= 0:
             break
         chosen.append(int(rng.choice(scores.n, p=nearest / total)))
-    lengths = (residuals**2).sum(axis=1) * np.einsum("id,id->i", embeddings, embeddings)
+    lengths = (residuals**2).sum(axis=1) * squared
     return filled_up(np.array(chosen), highest(lengths, scores.n), size)
 
 
-def _to_gradient(residuals: Floats, embeddings: NDArray[np.float32], centre: int) -> Floats:
+def _to_gradient(residuals: Floats, embeddings: NDArray[np.float32], squared: Floats, centre: int) -> Floats:
     """Squared distance of every gradient to one of them, without writing any of them down. -> (n,).
 
     a⊗h - b⊗k = (a - b)⊗h + b⊗(h - k), whose squared length needs dot products of the factors alone. It is exactly 0
-    where the factors are the same.
+    where the factors are the same. squared: |h|² of each text.
     """
-    b, k = residuals[centre], embeddings[centre]
-    squared_b, found = b @ b, np.empty(len(residuals))
-    for block in blocks(*embeddings.shape):
-        h, a_minus_b = embeddings[block], residuals[block] - b
-        h_minus_k = h - k
-        h_h, h_d, d_d = (
-            np.einsum("id,id->i", left, right).astype(np.float64)
-            for left, right in ((h, h), (h, h_minus_k), (h_minus_k, h_minus_k))
-        )
-        found[block] = (a_minus_b**2).sum(axis=1) * h_h + squared_b * d_d + 2 * (a_minus_b @ b) * h_d
+    b = residuals[centre]
+    a_minus_b = residuals - b
+    d_d = _between(embeddings, squared, centre)
+    h_d = (squared - squared[centre] + d_d) / 2  # h·(h - k)
+    found = (a_minus_b**2).sum(axis=1) * squared + (b @ b) * d_d + 2 * (a_minus_b @ b) * h_d
     return np.maximum(found, 0.0)  # rounding
+
+
+def _between(embeddings: NDArray[np.float32], squared: Floats, centre: int) -> Floats:
+    """|h - k|² of every h to one of them, k. -> (n,).
+
+    From |h|² + |k|² - 2 h·k, in one pass over all h; where little of that is left but rounding, from the differences.
+    """
+    k, both = embeddings[centre], squared + squared[centre]
+    found: Floats = both - 2.0 * np.einsum("id,d->i", embeddings, k)
+    close = np.flatnonzero(found <= CLOSE * both)
+    found[close] = squared_distances(embeddings[close], k)
+    return found
