@@ -14,8 +14,8 @@ from benchmarks.results import append_cell, read_cells
 from service.model.errors import InputError
 from training.experiment import Grid
 from training.jobs import Job
+from training.run_request import RunOptions
 from training.runs import METRICS_FILE, Run, find_runs
-from training.setup import RunOptions
 from training.values import names, numbers
 
 # Where things lay on one machine, and texts or ids of data that are not this project's.

@@ -10,7 +10,8 @@ import yaml
 
 from tests import tiny
 from training.loop import Loop
-from training.setup import RunOptions, prepare
+from training.run_request import RunOptions
+from training.setup import prepare
 
 
 @pytest.fixture(scope="session")

@@ -87,7 +87,8 @@ def _run(**options: Any) -> None:
     quiet_libraries()
     from training.experiment import Grid, check_directory, drop_shared_models
     from training.jobs import Job, run_jobs, run_loop
-    from training.setup import RunOptions, check, check_settings
+    from training.run_request import RunOptions
+    from training.setup import check, check_settings
 
     trainer = take_trainer_options(options)
     if "train_on_explanations" in options:

@@ -23,9 +23,10 @@ from training.loop import Loop
 from training.product_reviews import write_product_reviews
 from training.records import write_atomically
 from training.report import report
+from training.run_request import RunOptions
 from training.runs import CONFIG_FILE
 from training.serving import command, environment
-from training.setup import RunOptions, prepare
+from training.setup import prepare
 from training.teacher_api import TeacherConfig
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "product-reviews"

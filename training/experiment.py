@@ -16,8 +16,8 @@ from typing import Any
 
 from service.model.errors import InputError
 from service.model.scoring import LAMBDA
+from training.run_request import RunOptions
 from training.runs import CONFIG_FILE
-from training.setup import RunOptions
 from training.strategies import STRATEGIES, query_strategy
 from training.values import names, numbers, weights
 

@@ -18,7 +18,8 @@ import torch
 
 from service.model.errors import InputError, XalError
 from training.prefilter import Kept
-from training.setup import RunOptions, prepare
+from training.run_request import RunOptions
+from training.setup import prepare
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 

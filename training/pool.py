@@ -76,7 +76,8 @@ def check_budget(pool_size: int, query_size: int, budget: int) -> None:
         raise InputError(f"the query size of {query_size} is larger than the pool of {pool_size}; lower --query-size")
     if budget < query_size:
         raise InputError(
-            f"the budget of {budget} is smaller than the query size of {query_size}; raise --budget or lower --query-size"
+            f"the budget of {budget} is smaller than the query size of {query_size}; raise --budget or lower "
+            "--query-size"
         )
     if budget > pool_size:
         raise InputError(f"the budget of {budget} is larger than the pool of {pool_size}; lower --budget or add data")

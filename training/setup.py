@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,66 +26,13 @@ from training.loop import Loop
 from training.pool import check_budget
 from training.prefilter import Prefilter
 from training.run_data import read_splits
+from training.run_request import RunOptions
 from training.splits import Splits
 from training.strategies import STRATEGIES, QueryStrategy, query_strategy
 from training.teacher import RecordedTeacher, Teacher
-from training.teacher_api import TeacherConfig
 from training.teacher_llm import LLMTeacher
 from training.tuning import tuned
 from training.upper_bound import target
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """One ``xal run`` as its user states it; see ``xal run --help``.
-
-    explanations: a file of recorded ones; llm: a teacher to ask instead; with neither, only strategies that learn
-    from labels alone can run. train_on_explanations: None leaves it to the strategy. trainer: TrainerConfig fields
-    that the user sets; the backbone's own settings and the paper's fill the rest. adapt: adapt the backbone to the pool
-    before round 0; adapt_corpus, adapt_corpus_task: and to the recorded explanations of another task. only_explained:
-    keep texts that the teacher cannot explain out of the pool. prefilter, prefilter_sample: see Prefilter. until: stop
-    at this share of the upper bound (see upper_bound.py). budget, query_size: None for 500 labels, 100 a round, or,
-    with until, for the whole pool, 50 a round. initial: how the first texts are drawn, ``random`` or ``diverse``.
-    measure_explanations: held-out texts to measure explanations on each round; judge: an LLM that judges them. shared:
-    where runs of one experiment keep their first rounds' models.
-    """
-
-    task: Path
-    data: Path
-    strategy: str
-    output: Path
-    explanations: Path | None = None
-    llm: TeacherConfig | None = None
-    train_on_explanations: bool | None = None
-    test: Path | None = None
-    dev: Path | None = None
-    model: str = backbones.DEFAULT
-    budget: int | None = None
-    query_size: int | None = None
-    until: float | None = None
-    initial: str = "random"
-    initial_set: int = 0
-    seed: int = 0
-    lambda_: float = LAMBDA
-    prefilter: float | None = None
-    prefilter_sample: int | None = None
-    num_beams: int = 5
-    max_new_tokens: int | None = None
-    trainer: Mapping[str, Any] = field(default_factory=dict)
-    adapt: bool = False
-    adapt_corpus: Path | None = None
-    adapt_corpus_task: Path | None = None
-    warm_start: bool = False
-    keep_models: str = "all"
-    only_explained: bool = False
-    measure_explanations: int = 0
-    judge: TeacherConfig | None = None
-    device: str = "auto"
-    shared: Path | None = None
-
-
-# Labels in all and a round, the paper's; where a run goes on until it is good enough, its pool is the budget.
-BUDGET, QUERY_SIZE, QUERY_SIZE_UNTIL = 500, 100, 50
 
 
 def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple[Loop, list[str]]:
@@ -165,7 +112,7 @@ def _settle(options: RunOptions, cache: Path, progress: bool) -> _Settled:
     test, dev = (DataFile.of(path) if path else None for path in (options.test, options.dev))
     splits = _splits(options, task, (data, test, dev))
     notes += splits.notes + _label_notes(splits, task) + _coverage_notes(splits, teacher, options.only_explained)
-    options = _within(options, len(splits.train))
+    options = options.within(len(splits.train))
     corpus = _corpus(options, [file for file in (data, test, dev) if file is not None])
     backbone = backbones.resolve(options.model, cache)
     config = _config(options, task, (data, test, dev), backbone, strategy, teacher)
@@ -184,19 +131,6 @@ def check(options: RunOptions, *, progress: bool = True) -> tuple[Task, QueryStr
     if prefilter := Prefilter.of(options.prefilter, options.prefilter_sample):
         prefilter.check(strategy)
     return task, strategy, *_teacher(options, strategy, task, progress)
-
-
-def _within(options: RunOptions, pool: int) -> RunOptions:
-    """The options with budget and query size settled for a pool of so many texts."""
-    until = options.until is not None
-    if options.until is not None and not 0 < options.until <= 1:
-        raise InputError(f"--until: expected a share of the upper bound, above 0 and at most 1, found {options.until}")
-    budget, size = (pool, min(QUERY_SIZE_UNTIL, pool)) if until else (BUDGET, QUERY_SIZE)
-    return replace(
-        options,
-        budget=budget if options.budget is None else options.budget,
-        query_size=size if options.query_size is None else options.query_size,
-    )
 
 
 def _splits(options: RunOptions, task: Task, files: tuple[DataFile, DataFile | None, DataFile | None]) -> Splits:

@@ -10,8 +10,8 @@ MOST = 1000  # values in one list: a range that somebody mistyped must not fill 
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """``0-2,5`` -> (0, 1, 2, 5). Raises InputError for anything that is no such list of whole numbers from 0 on, and for
-    one of more than MOST."""
+    """``0-2,5`` -> (0, 1, 2, 5). Raises InputError for anything that is no such list of whole numbers from 0 on, and
+    for one of more than MOST."""
     found: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")

@@ -435,11 +435,46 @@ def test_a_backbone_that_cannot_be_prepared_is_one_line(
     assert said.count("\n") == 1
 
 
-def test_wrong_usage_exits_with_2() -> None:
+def test_wrong_usage_exits_with_2_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["run"], ["fly"], ["score", "--model"], ["backbone"], ["backbone", "prepare"]):
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == 2
+        said = capsys.readouterr().err
+        assert said.startswith("xal")
+        assert said.endswith("--help` lists what there is\n")
+        assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--budget", "500", "the budget of 500 is larger than the pool of"),
+        ("--num-beams", "0", "num_beams: input should be greater than or equal to 1, found 0"),
+        ("--lambda2", "0.1,inf", "--lambda2: expected finite numbers that are not negative, found '0.1,inf'"),
+    ],
+)
+def test_what_is_wrong_with_all_runs_of_an_experiment_is_said_once_before_any_runs(
+    run_arguments: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    value: str,
+    message: str,
+) -> None:
+    assert run({**run_arguments, "--strategy": "xal,random", option: value}) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_seed_that_no_generator_takes_is_said(
+    run_arguments: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run({**run_arguments, "--seed": str(2**63)}) == 2
+    assert "seed: input should be less than 9223372036854775808" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_help_does_not_wait_for_torch() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from service.model.errors import InputError
 from training.experiment import Grid, check_directory
-from training.setup import RunOptions
+from training.run_request import RunOptions
 
 COMMON = RunOptions(task=Path("t.yaml"), data=Path("d.jsonl"), strategy="xal", output=Path("out"))
 
@@ -49,6 +49,14 @@ def test_a_weight_makes_further_runs_only_of_the_strategies_that_use_it() -> Non
         "me-exp-i0-s0",
         "xal-i0-s0-lambda_0.2",
         "xal-i0-s0-lambda_1",
+    ]
+
+
+def test_weights_that_differ_a_little_have_directories_of_their_own() -> None:
+    assert names(Grid(("xal",), lambdas=(0.1234567, 0.1234568, 2.0))) == [
+        "xal-i0-s0-lambda_0.1234567",
+        "xal-i0-s0-lambda_0.1234568",
+        "xal-i0-s0-lambda_2",
     ]
 
 

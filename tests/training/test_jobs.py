@@ -19,7 +19,7 @@ from training.experiment import Grid
 from training.jobs import Job, run_jobs
 from training.loop import read_rounds
 from training.round_model import model_directory
-from training.setup import RunOptions
+from training.run_request import RunOptions
 
 XAL = Path(sys.executable).with_name("xal")
 

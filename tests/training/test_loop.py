@@ -405,7 +405,9 @@ class PaidTeacher:
         return Explained(found, Usage(requests=len(texts), cost=0.01 * len(texts)))
 
 
-def test_what_measuring_explanations_costs_is_told_apart_from_the_rounds_bill(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
+def test_what_measuring_explanations_costs_is_told_apart_from_the_rounds_bill(
+    make_loop: Callable[..., Loop], tmp_path: Path
+) -> None:
     loop = make_loop(tmp_path / "r", measure_explanations=4, budget=6)
     assert loop.teacher is not None
     (entry,) = replace(loop, teacher=PaidTeacher(loop.teacher)).rounds()

@@ -29,6 +29,16 @@ def test_weights_are_listed_one_by_one() -> None:
     assert weights("0.05,0.1, 1") == (0.05, 0.1, 1.0)
     with pytest.raises(InputError, match=r"expected numbers such as 0\.1"):
         weights("0.1-0.5")
+    for text in ("nan", "0.1,inf", "-0.1"):
+        with pytest.raises(InputError, match=f"expected finite numbers that are not negative, found '{text}'"):
+            weights(text)
+
+
+def test_a_mistyped_range_does_not_fill_the_memory() -> None:
+    assert len(numbers("0-999")) == 1000
+    for text in ("0-1000", "5,0-999", f"0-{10**12}"):
+        with pytest.raises(InputError, match="expected at most 1000 values"):
+            numbers(text)
 
 
 def test_names_lose_the_blanks_around_them() -> None:

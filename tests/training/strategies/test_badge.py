@@ -34,10 +34,23 @@ def test_distances_between_gradients_need_no_gradient(classes: int) -> None:
     assert scores.embeddings is not None
     expected = gradients(scores.probabilities, scores.embeddings)
     residuals = scores.probabilities - np.eye(classes)[scores.probabilities.argmax(axis=1)]
+    squared = (scores.embeddings.astype(np.float64) ** 2).sum(axis=1)
     for centre in range(7):
-        found = _to_gradient(residuals, scores.embeddings, centre)
+        found = _to_gradient(residuals, scores.embeddings, squared, centre)
         assert found == pytest.approx([squared_distance(own, expected[centre]) for own in expected], rel=1e-5)
         assert found[centre] == 0.0
+
+
+def test_distances_of_vectors_that_are_nearly_the_same_keep_their_digits() -> None:
+    rng = np.random.default_rng(0)
+    embeddings = (10 + 1e-4 * rng.normal(size=(6, 50))).astype(np.float32)
+    embeddings[5] = embeddings[0]
+    residuals = np.tile([0.3, -0.3], (6, 1))
+    wide = embeddings.astype(np.float64)
+    expected = 0.18 * ((wide - wide[0]) ** 2).sum(axis=1)
+    found = _to_gradient(residuals, embeddings, (wide**2).sum(axis=1), 0)
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert found[0] == found[5] == 0.0
 
 
 def test_the_second_text_is_drawn_by_its_squared_distance_from_the_first() -> None:
