@@ -85,7 +85,7 @@ def _demo(**options: Any) -> None:
 
 def _run(**options: Any) -> None:
     quiet_libraries()
-    from training.experiment import Grid, check_directory, drop_shared_models
+    from training.experiment import Grid, check_directory, check_prefilter, drop_shared_models
     from training.jobs import Job, run_jobs, run_loop
     from training.run_request import RunOptions
     from training.setup import check, check_settings
@@ -105,6 +105,7 @@ def _run(**options: Any) -> None:
         print(f"next: xal report {output} --output DIR")
         print(f"      xal export {output} --round {last['round']} --output DIR")
         return
+    check_prefilter(grid, common)
     check_directory(output)
     jobs = [Job(cell.name, cell.options(common)) for cell in cells]
     for job in jobs:

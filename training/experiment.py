@@ -16,6 +16,7 @@ from typing import Any
 
 from service.model.errors import InputError
 from service.model.scoring import LAMBDA
+from training.prefilter import Prefilter
 from training.run_request import RunOptions
 from training.runs import CONFIG_FILE
 from training.strategies import STRATEGIES, query_strategy
@@ -120,6 +121,8 @@ class Cell:
     def options(self, common: RunOptions, *, alone: bool = False) -> RunOptions:
         """What this run is told: in a directory of its own below the experiment's or, alone, in that itself."""
         weights = {"lambda1": self.lambda1, "lambda2": self.lambda2}
+        if not alone and "explanation_scores" not in query_strategy(self.strategy).needs:
+            common = replace(common, prefilter=None, prefilter_sample=None)  # it is for others of the experiment
         return replace(
             common,
             strategy=self.strategy,
@@ -130,6 +133,14 @@ class Cell:
             output=common.output if alone else common.output / self.name,
             shared=None if alone else common.output / SHARED,
         )
+
+
+def check_prefilter(grid: Grid, common: RunOptions) -> None:
+    """Raise InputError for a prefilter that makes no sense, or that no strategy of an experiment has a use for."""
+    prefilter = Prefilter.of(common.prefilter, common.prefilter_sample)
+    strategies = [query_strategy(name) for name in grid.strategies]
+    if prefilter is not None and not any("explanation_scores" in strategy.needs for strategy in strategies):
+        prefilter.check(strategies[0])
 
 
 def check_directory(output: Path) -> None:

@@ -35,8 +35,10 @@ def export(run: Path, number: int, output: Path, *, device: str = "auto", progre
         raise InputError(f"{output} exists; give an --output that does not, or remove it first")
     source = model_directory(run, number)
     if not source.is_dir():
+        kept = [other for other in range(len(rounds)) if model_directory(run, other).is_dir()]
+        instead = f"export round {kept[-1]}" if kept else "run again with --keep-models all into another --output"
         raise InputError(
-            f"{run}: the model of round {number} was not kept (keep_models: {config.keep_models}); export another round"
+            f"{run}: the model of round {number} was not kept (keep_models: {config.keep_models}); {instead}"
         )
     verify(source)
     settings = replace(read_settings(source), normaliser=_normaliser(run, config, rounds, number, device, progress))

@@ -268,6 +268,10 @@ def _coverage_notes(splits: Splits, teacher: Teacher | None, only_explained: boo
     missing = sum(example.id not in teacher.covered for example in splits.train)
     if not missing:
         return []
+    if missing == len(splits.train):
+        raise InputError(
+            f"the teacher's recorded explanations are of none of the {missing} pool texts; check that the ids agree"
+        )
     return [
         f"{missing} of {len(splits.train)} pool texts have no recorded explanations; the run stops if one of them is "
         "chosen (--only-explained keeps them out of the pool)"

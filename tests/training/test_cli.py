@@ -469,6 +469,18 @@ def test_what_is_wrong_with_all_runs_of_an_experiment_is_said_once_before_any_ru
     assert not (tmp_path / "run").exists()
 
 
+def test_explanations_of_none_of_the_pool_s_texts_are_said_before_anything_is_written(
+    run_arguments: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = tmp_path / "others.jsonl"
+    others.write_text(json.dumps({"id": "nobody", "explanations": dict.fromkeys(tiny.TASK.labels, "because")}) + "\n")
+    assert run({**run_arguments, "--explanations": str(others)}) == 2
+    said = capsys.readouterr().err
+    assert "are of none of the 24 pool texts; check that the ids agree" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_seed_that_no_generator_takes_is_said(
     run_arguments: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

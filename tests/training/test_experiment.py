@@ -1,11 +1,12 @@
 """Which runs a grid stands for, in which order, and in which directories."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from service.model.errors import InputError
-from training.experiment import Grid, check_directory
+from training.experiment import Grid, check_directory, check_prefilter
 from training.run_request import RunOptions
 
 COMMON = RunOptions(task=Path("t.yaml"), data=Path("d.jsonl"), strategy="xal", output=Path("out"))
@@ -68,6 +69,17 @@ def test_a_run_is_told_its_own_values_and_place_and_where_first_rounds_are_share
     assert (options.strategy, options.seed, options.trainer, options.lambda_) == ("xal", 3, {"lambda1": 0.3}, 0.5)
     alone = cell.options(COMMON, alone=True)
     assert (alone.output, alone.shared) == (Path("out"), None)
+
+
+def test_a_prefilter_is_for_the_strategies_of_an_experiment_that_read_explanations() -> None:
+    common = replace(COMMON, prefilter=3.0, prefilter_sample=5)
+    grid = Grid(("xal", "entropy"))
+    check_prefilter(grid, common)
+    assert {cell.strategy: cell.options(common).prefilter for cell in grid.cells()} == {"xal": 3.0, "entropy": None}
+    assert {cell.options(common).prefilter_sample for cell in grid.cells()} == {5, None}
+    with pytest.raises(InputError, match="--prefilter spares explanations, and the strategy entropy reads none"):
+        check_prefilter(Grid(("entropy", "me-exp")), common)
+    assert Grid(("entropy",)).cells()[0].options(common, alone=True).prefilter == 3.0  # refused when the run is set up
 
 
 def test_one_value_everywhere_is_a_single_run() -> None:

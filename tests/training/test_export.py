@@ -127,7 +127,7 @@ def test_the_pool_that_is_scored_at_export_is_without_the_texts_that_explanation
 
 def test_a_run_that_kept_no_models_says_so(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
     list(make_loop(tmp_path / "run", keep_models="none", budget=6).rounds())
-    with pytest.raises(InputError, match=r"round 0 was not kept \(keep_models: none\)"):
+    with pytest.raises(InputError, match=r"round 0 was not kept \(keep_models: none\); run again with"):
         export(tmp_path / "run", 0, tmp_path / "model", progress=False)
 
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_exported_is_said_and_leaves_nothing(finished_run: Path, 
         export(tmp_path, 0, output, progress=False)
     shutil.copytree(finished_run, tmp_path / "run")
     shutil.rmtree(model_directory(tmp_path / "run", 1))
-    with pytest.raises(InputError, match=r"round 1 was not kept \(keep_models: all\); export another round"):
+    with pytest.raises(InputError, match=r"round 1 was not kept \(keep_models: all\); export round 2"):
         export(tmp_path / "run", 1, output, progress=False)
     weights = model_directory(tmp_path / "run", 2) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
