@@ -63,7 +63,7 @@ def initial_set(examples: Sequence[Example], size: int, seed: int) -> list[str]:
     Raises InputError where the pool holds fewer than ``size`` examples.
     """
     if size > len(examples):
-        raise InputError(f"cannot draw {size} texts to begin with from a pool of {len(examples)}; lower the query size")
+        raise InputError(f"cannot draw {size} texts to begin with from a pool of {len(examples)}; lower --query-size")
     rng = np.random.default_rng([INITIAL_SET_STREAM, seed])
     return [examples[index].id for index in rng.permutation(len(examples))[:size]]
 

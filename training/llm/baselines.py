@@ -6,7 +6,7 @@ zero-shot, few-shot: it classifies the test texts. silver: it labels the pool, a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from training.llm.one_round import begin, finish, measured
 from training.llm.silver import check_loads, draw_unlabeled, learn_and_measure, right_share, silver_labels
 from training.pool import initial_set
 from training.run_data import read_splits
+from training.run_request import QUERY_SIZE
 from training.splits import Splits
 from training.teacher_api import TeacherConfig
 from training.trainer import TrainerConfig
@@ -41,7 +42,7 @@ class BaselineOptions:
 
     llm: which LLM is asked. output: holds one run directory for each setting, ``llm-zero-shot`` and so on. settings: of
     SETTINGS. shots: labeled texts in a few-shot prompt, drawn from the first ``query_size`` texts that a run with this
-    ``initial_set`` has labeled. silver: so many pool texts are labeled by the LLM, None for all. model, trainer,
+    ``initial_set`` has labeled; None for 100, or for all of a smaller pool. silver: so many pool texts are labeled by the LLM, None for all. model, trainer,
     device: what learns from these labels, and how, as for ``xal run``. seed: of the draws and of the training.
     """
 
@@ -53,7 +54,7 @@ class BaselineOptions:
     test: Path | None = None
     dev: Path | None = None
     shots: int = 8
-    query_size: int = 100
+    query_size: int | None = None
     initial_set: int = 0
     silver: int | None = None
     model: str = backbones.DEFAULT
@@ -124,13 +125,16 @@ def _prepared(options: BaselineOptions, cache: Path, progress: bool) -> _Baselin
         raise InputError("an LLM has to be named: give --teacher-url URL (or set XAL_TEACHER_URL)")
     if not options.settings or set(options.settings) - set(SETTINGS):
         raise InputError(f"expected settings of {', '.join(SETTINGS)}; found {', '.join(options.settings) or 'none'}")
-    if min(options.seed, options.initial_set) < 0:
-        raise InputError(f"expected seeds of at least 0; found {min(options.seed, options.initial_set)}")
+    for name, seed in (("--seed", options.seed), ("--initial-set", options.initial_set)):
+        if not 0 <= seed < 2**63:  # what torch takes
+            raise InputError(f"{name}: expected a number from 0 to {2**63 - 1}, found {seed}")
     choose_device(options.device)
     task = Task.from_yaml(options.task)
     data = DataFile.of(options.data)
     test, dev = (DataFile.of(path) if path else None for path in (options.test, options.dev))
     splits = read_splits(task, data, test, dev)
+    if options.query_size is None:
+        options = replace(options, query_size=min(QUERY_SIZE, len(splits.train)))
     backbone = backbones.resolve(options.model, cache) if "silver" in options.settings else None
     try:
         trainer = TrainerConfig(**{**(backbone.training if backbone else {}), **options.trainer})
@@ -142,7 +146,7 @@ def _prepared(options: BaselineOptions, cache: Path, progress: bool) -> _Baselin
     drawn: dict[str, list[Example]] = {"few-shot": [], "silver": []}
     if "few-shot" in options.settings:
         by_id = {example.id: example for example in splits.train}
-        ids = initial_set(splits.train, options.query_size, options.initial_set)
+        ids = initial_set(splits.train, options.query_size or 0, options.initial_set)
         drawn["few-shot"] = draw_shots([by_id[id_] for id_ in ids], options.shots, options.seed)
     if "silver" in options.settings:
         drawn["silver"] = draw_unlabeled(splits.train, options.silver, options.seed)

@@ -184,6 +184,14 @@ def test_finished_settings_are_not_repeated_and_reports_read_them(
     assert all(name in text for name in ("llm-zero-shot", "llm-few-shot", "llm-silver"))
 
 
+def test_shots_come_from_all_of_a_pool_that_is_smaller_than_the_usual_query(
+    run: Run, knowing: Callable[[int, str], Turn], tmp_path: Path
+) -> None:
+    with ChatServer(knowing) as server:
+        run(server, settings=["few-shot"], query_size=None)
+    assert read_run(tmp_path / "out" / "llm-few-shot").config["query_size"] == 24
+
+
 def test_results_of_other_settings_are_refused_before_anything_is_asked(
     run: Run, knowing: Callable[[int, str], Turn], tmp_path: Path
 ) -> None:
@@ -207,7 +215,8 @@ def test_results_of_other_settings_are_refused_before_anything_is_asked(
         ({"shots": 13}, "expected 1 to 12 shots"),
         ({"query_size": 25}, "cannot draw 25 texts .* from a pool of 24"),
         ({"silver": 25}, "expected 1 to 24 texts for the LLM to label"),
-        ({"seed": -1}, "seeds of at least 0; found -1"),
+        ({"seed": -1}, "--seed: expected a number from 0 to .*, found -1"),
+        ({"seed": 2**64}, "--seed: expected a number from 0 to"),
         ({"model": "/nowhere"}, "no such directory"),
         ({"trainer": {"epochs": 0}}, "trainer: epochs: .* found 0"),
         ({"device": "abacus"}, "abacus"),
