@@ -184,7 +184,9 @@ def _label(run: Run, runs: Sequence[Run]) -> str:
     own = settings(run.config)
     keys = sorted({key for settings in siblings for key in settings})
     differing = [key for key in keys if len({s.get(key) for s in siblings if _in_group(key, s)}) > 1]
-    named = [f"{key} {_shorten(own.get(key, 'unset'))}" for key in differing if _in_group(key, own)]
+    named = [
+        f"{key} {_shorten(own.get(key, BEFORE_THE_KEY.get(key, 'unset')))}" for key in differing if _in_group(key, own)
+    ]
     return ", ".join([run.strategy, *named])
 
 

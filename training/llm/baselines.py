@@ -42,8 +42,9 @@ class BaselineOptions:
 
     llm: which LLM is asked. output: holds one run directory for each setting, ``llm-zero-shot`` and so on. settings: of
     SETTINGS. shots: labeled texts in a few-shot prompt, drawn from the first ``query_size`` texts that a run with this
-    ``initial_set`` has labeled; None for 100, or for all of a smaller pool. silver: so many pool texts are labeled by the LLM, None for all. model, trainer,
-    device: what learns from these labels, and how, as for ``xal run``. seed: of the draws and of the training.
+    ``initial_set`` has labeled; None for 100, or for all of a smaller pool. silver: so many pool texts are labeled by
+    the LLM, None for all. model, trainer, device: what learns from these labels, and how, as for ``xal run``. seed: of
+    the draws and of the training.
     """
 
     task: Path
@@ -133,8 +134,7 @@ def _prepared(options: BaselineOptions, cache: Path, progress: bool) -> _Baselin
     data = DataFile.of(options.data)
     test, dev = (DataFile.of(path) if path else None for path in (options.test, options.dev))
     splits = read_splits(task, data, test, dev)
-    if options.query_size is None:
-        options = replace(options, query_size=min(QUERY_SIZE, len(splits.train)))
+    size = min(QUERY_SIZE, len(splits.train)) if options.query_size is None else options.query_size
     backbone = backbones.resolve(options.model, cache) if "silver" in options.settings else None
     try:
         trainer = TrainerConfig(**{**(backbone.training if backbone else {}), **options.trainer})
@@ -146,13 +146,13 @@ def _prepared(options: BaselineOptions, cache: Path, progress: bool) -> _Baselin
     drawn: dict[str, list[Example]] = {"few-shot": [], "silver": []}
     if "few-shot" in options.settings:
         by_id = {example.id: example for example in splits.train}
-        ids = initial_set(splits.train, options.query_size or 0, options.initial_set)
+        ids = initial_set(splits.train, size, options.initial_set)
         drawn["few-shot"] = draw_shots([by_id[id_] for id_ in ids], options.shots, options.seed)
     if "silver" in options.settings:
         drawn["silver"] = draw_unlabeled(splits.train, options.silver, options.seed)
     return _Baselines(
-        options, options.llm, task, (data, test, dev), splits, drawn["few-shot"], drawn["silver"], backbone, trainer,
-        progress,
+        replace(options, query_size=size), options.llm, task, (data, test, dev), splits, drawn["few-shot"],
+        drawn["silver"], backbone, trainer, progress,
     )  # fmt: skip
 
 
