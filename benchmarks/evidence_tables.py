@@ -70,7 +70,8 @@ def points_table(curves: Sequence[Curve]) -> Table:
 
 def selection_table(curves: Sequence[Curve]) -> Table:
     """Of strategies that score explanations: how far p and c spread, what part of the scores' variance p carries, and
-    how much of the choice is entropy's. Means over runs and rounds."""
+    how much of the choice is entropy's; whether high entropy and low p find what is predicted wrong (0.5 is chance).
+    Means over runs and rounds."""
     columns = {
         "std of p": ("explanation_score", "std"),
         "std of c": ("entropy", "std"),
@@ -79,11 +80,13 @@ def selection_table(curves: Sequence[Curve]) -> Table:
         "also entropy's choice": ("overlap_with_entropy",),
         "also chance's": ("overlap_with_random",),
     }
-    rows = [["strategy", *columns]]
+    errors = {"wrong": "predicted wrong", "entropy": "entropy finds these", "explanation": "p finds these"}
+    rows = [["strategy", *columns, *errors.values()]]
     for curve in curves:
         rounds = [entry for run in curve.runs for entry in run.rounds if entry.get("selection")]
         if rounds:
             found = [values_at(rounds, "selection", *path) for path in columns.values()]
+            found += [values_at(rounds, "errors", name) for name in errors]
             rows.append([curve.label, *(number(float(np.mean(values))) if values else "" for values in found)])
     return rows
 

@@ -36,9 +36,10 @@ from training.records import write_atomically
 from training.round_map import MAP_FILE, save_map
 from training.round_model import ModelMaker, model_directory, round_directory
 from training.runs import CONFIG_FILE, METRICS_FILE
-from training.selection import diagnose, redundancy
+from training.selection import diagnose, finds_errors, redundancy
 from training.splits import Splits
 from training.strategies import PoolScores, QueryStrategy
+from training.strategies.interface import Indices
 from training.teacher import Explained, Teacher, Usage
 
 # Keep these draws apart from every other generator that is seeded with a small number.
@@ -125,7 +126,8 @@ class Loop:
             scored = self._score(number, predictor, unlabeled, labeled, last=to_query == 0)
         with clock("select"):
             next_query = self._select(number, scored.scores, to_query)
-        self._save_map(number, scored, next_query)
+        gold = np.array([self.task.label_ids.index(str(example.label)) for example in scored.texts], dtype=np.int64)
+        self._save_map(number, scored.scores, gold, next_query)
         return {
             "round": number,
             "n_labeled": len(labeled),
@@ -137,7 +139,7 @@ class Loop:
             "seconds": clock.seconds,
             "teacher": asdict(explained.usage),
             "normaliser": _normaliser(scored.scores),
-            **self._described(scored, next_query),
+            **self._described(scored, gold, next_query),
             "explanations": explanations,
             "explanation_examples": extremes(scored.texts, scored.predictions, self.task) if scored.explained else None,
             "model_version": predictor.model_version,
@@ -206,7 +208,7 @@ class Loop:
         size = to_query or min(self.config.query_size, scores.n)
         return self.strategy.select(scores, size, self._rng(SELECTION_STREAM, number)).tolist()
 
-    def _described(self, scored: Scored, next_query: list[int]) -> dict[str, Any]:
+    def _described(self, scored: Scored, gold: Indices, next_query: list[int]) -> dict[str, Any]:
         """What the selection was like, as far as the strategy saw the pool."""
         scores, chosen = scored.scores, np.array(next_query, dtype=np.int64)
         lambda_, acquisition = self.config.lambda_, self.strategy.acquisition
@@ -215,14 +217,14 @@ class Loop:
         return {
             "selection": diagnose(scores, chosen, lambda_, acquisition).to_dict() if diagnosed else None,
             "redundancy": redundancy(scores.embeddings, chosen) if scores.embeddings is not None else None,
+            "errors": finds_errors(scores, gold) if scores.probabilities is not None else None,
             "prefilter": asdict(kept) if kept else None,
         }
 
-    def _save_map(self, number: int, scored: Scored, next_query: list[int]) -> None:
-        gold = np.array([self.task.label_ids.index(str(example.label)) for example in scored.texts], dtype=np.int64)
+    def _save_map(self, number: int, scores: PoolScores, gold: Indices, next_query: list[int]) -> None:
         chosen = np.array(next_query, dtype=np.int64)
         path = round_directory(self.directory, number) / MAP_FILE
-        save_map(path, scored.scores, gold, chosen, self._rng(PICTURE_STREAM, number))
+        save_map(path, scores, gold, chosen, self._rng(PICTURE_STREAM, number))
 
     def _rng(self, stream: int, number: int) -> np.random.Generator:
         return np.random.default_rng([stream, self.config.seed, self.config.initial_set, number])

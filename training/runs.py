@@ -164,7 +164,7 @@ def learning_curves(runs: Sequence[Run]) -> list[Curve]:
 def share_data(runs: Sequence[Run]) -> bool:
     """Whether all runs drew from the same pool and were measured on the same texts, by the hashes of their files."""
     files = [(run.config.get("data"), run.config.get("test_data")) for run in runs]
-    hashes = {tuple(file.get("sha256") if isinstance(file, dict) else None for file in pair) for pair in files}
+    hashes = {tuple(str(file.get("sha256")) if isinstance(file, dict) else None for file in pair) for pair in files}
     return len(hashes) == 1
 
 

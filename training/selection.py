@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 from service.model import scoring
 from service.model.scoring import Acquisition
@@ -104,6 +105,25 @@ def redundancy(embeddings: NDArray[np.float32], chosen: Indices, batches: int = 
     rng = np.random.default_rng(0)  # a yardstick, the same for all strategies
     draws = [of(rng.choice(len(unit), len(chosen), replace=False)) for _ in range(batches)]
     return {"chosen": of(chosen), "random": float(np.mean(draws))}
+
+
+def finds_errors(scores: PoolScores, gold: Indices) -> dict[str, float | None]:
+    """Are the texts that a score asks for those that the model gets wrong? Simulation only: gold labels are needed.
+
+    ``wrong``: share of the unlabeled texts whose predicted label is not the gold one. ``entropy``, ``explanation``: how
+    often a text that is predicted wrong has the higher entropy, or the lower explanation score, than one that is
+    predicted right: the area under the ROC curve, 0.5 for chance, 1 for always; None without both kinds of texts, or
+    without explanation scores. gold: indices of the gold labels, (n,). Raises ValueError without probabilities.
+    """
+    if scores.probabilities is None:
+        raise ValueError("whether a prediction is wrong is seen from the probabilities")
+    wrong = scores.probabilities.argmax(axis=1) != gold
+
+    def area(values: Floats | None) -> float | None:
+        return None if values is None or wrong.all() or not wrong.any() else float(roc_auc_score(wrong, values))
+
+    unexplained = None if scores.explanation_scores is None else -scores.explanation_scores
+    return {"wrong": float(wrong.mean()), "entropy": area(scores.entropy), "explanation": area(unexplained)}
 
 
 def overlap(chosen: Iterable[Any], others: Iterable[Any]) -> float:

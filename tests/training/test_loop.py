@@ -439,7 +439,7 @@ def test_a_run_that_keeps_no_models_keeps_its_maps_and_goes_on_all_the_same(
     found, kept = comparable(list(make_loop(run, keep_models="none").rounds())), comparable(read_rounds(finished_run))
     assert found[:2] == kept[:2]
     # Without a model to export, the last pool is of no use: what scoring it would tell is left open.
-    of_scoring = {"normaliser", "selection", "redundancy", "explanation_examples"}
+    of_scoring = {"normaliser", "selection", "redundancy", "errors", "explanation_examples"}
     assert found[2] == kept[2] | dict.fromkeys(of_scoring)
     assert len(list(make_loop(run, keep_models="none").rounds())) == 3  # finished as it is: nothing is trained again
     assert not list(run.rglob("model"))

@@ -171,3 +171,4 @@ def test_runs_share_their_data_if_the_hashes_do() -> None:
     assert share_data(same)
     assert not share_data([*same, run(data={"file": "a", "sha256": "2"}, test_data=None)])
     assert not share_data([*same, run(data={"file": "a", "sha256": "1"}, test_data={"sha256": "3"})])
+    assert not share_data([*same, run(data={"file": "a", "sha256": ["no", "hash"]}, test_data=None)])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from training.selection import diagnose, overlap, redundancy, variance_shares
+from training.selection import diagnose, finds_errors, overlap, redundancy, variance_shares
 from training.strategies import PoolScores
 
 # exp(-p) is e times 1, 2, 4 and exp(c) is 4, 2, 1: the terms of Eq. 8 at 0.5 are 1, 2, 4 and 8, 4, 2 parts of 21.
@@ -139,3 +139,20 @@ def test_a_vector_of_length_zero_is_like_no_other() -> None:
     assert found is not None
     assert found["chosen"] == pytest.approx(2 * math.sqrt(1 / 2) / 3)
     json.dumps(found, allow_nan=False)
+
+
+def test_scores_find_errors_as_often_as_a_wrong_text_comes_before_a_right_one() -> None:
+    # predicted 0, 0, 1, 1; texts 1 and 2 are wrong. By entropy text 1 is above both right ones, text 2 above one.
+    probabilities = np.array([[0.99, 0.01], [0.55, 0.45], [0.1, 0.9], [0.2, 0.8]])
+    p = np.array([-1.0, -3.0, -0.5, -1.0])  # text 1 is explained worst of all, text 2 best
+    found = finds_errors(PoolScores(4, probabilities, p), np.array([0, 1, 0, 1]))
+    assert found == {"wrong": 0.5, "entropy": pytest.approx(3 / 4), "explanation": pytest.approx(2 / 4)}
+
+
+def test_equal_scores_find_errors_by_chance_and_texts_of_one_kind_tell_nothing() -> None:
+    equal = PoolScores(2, np.array([[0.7, 0.3], [0.3, 0.7]]), np.array([-1.0, -1.0]))
+    assert finds_errors(equal, np.array([0, 0])) == {"wrong": 0.5, "entropy": 0.5, "explanation": 0.5}
+    assert finds_errors(equal, np.array([0, 1])) == {"wrong": 0.0, "entropy": None, "explanation": None}
+    assert finds_errors(PoolScores(2, equal.probabilities), np.array([1, 1]))["explanation"] is None
+    with pytest.raises(ValueError, match="from the probabilities"):
+        finds_errors(PoolScores(2), np.array([0, 1]))

@@ -108,8 +108,10 @@ def rounds_section(study: Study) -> Section:
         "Selection: how far the explanation score and the entropy spread over the unlabeled pool, in nats, and their "
         "correlation; the explanation's share of the acquisition score's variance, and where the strategy standardises "
         "the terms of Eq. 8, what that share would have been as in the paper; the share of the chosen texts that "
-        "entropy alone, or chance, would have chosen too. With a prefilter this describes the explained texts, and the "
-        "share that it kept of those with the highest acquisition scores is estimated from a sample of the others."
+        "entropy alone, or chance, would have chosen too; the share of the pool that is predicted wrong, and how often "
+        "such a text has the higher entropy, or the worse explanation score, than one predicted right: 0.5 is chance. "
+        "With a prefilter this describes the explained texts, and the share that it kept of those with the highest "
+        "acquisition scores is estimated from a sample of the others."
     )
     return Section("Runs", [note, *(_fold(run) for curve in study.everything for run in curve.runs)])
 
@@ -154,6 +156,9 @@ _SELECTION: Columns = {
     "as in the paper": nested("selection", "explanation_share_in_paper"),
     "overlap with entropy": nested("selection", "overlap_with_entropy"),
     "with random": nested("selection", "overlap_with_random"),
+    "predicted wrong": nested("errors", "wrong"),
+    "entropy finds these": nested("errors", "entropy"),
+    "explanation score finds these": nested("errors", "explanation"),
     "explained": lambda entry: _of_prefilter(entry, "explained"),
     "of": lambda entry: _of_prefilter(entry, "of"),
     "kept by the prefilter": nested("prefilter", "kept_share"),

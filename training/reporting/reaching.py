@@ -1,6 +1,6 @@
 """How many labels a strategy needs to reach the target (the paper's Table 8)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,14 +75,20 @@ def _picture(curves: Sequence[Curve], needed: Sequence[Needed], target: float) -
     name_rows(axes, [curve.title for curve in curves])
     margin = 0.04 * (beyond - first)
     axes.set_xlim(first - margin, (beyond if censored else last) + margin)
-    ticks = [tick for tick in axes.get_xticks() if first - margin <= tick <= last]
-    names = [f"{tick:,.0f}" for tick in ticks]
+    ticks = whole_ticks(axes.get_xticks(), first, last)
+    names = [f"{tick:,}" for tick in ticks]
     if censored:
         axes.axvline((last + beyond) / 2, color="#999999", lw=1, ls=":")
         ticks, names = [*ticks, beyond], [*names, "not\nreached"]
     axes.set_xticks(ticks, labels=names)
     axes.set_xlabel("labeled texts\ndots: single runs (open: not reached); box: quartiles; bar: median")
     return png(figure)
+
+
+def whole_ticks(ticks: Iterable[float], first: int, last: int) -> list[int]:
+    """Those from first to last as whole numbers, as labels are, each once; at least one."""
+    whole = {round(tick) for tick in ticks}
+    return sorted(tick for tick in whole if first <= tick <= last) or [first]
 
 
 def _row(axes: Any, row: int, labels: Sequence[float], beyond: float, colour: str) -> None:

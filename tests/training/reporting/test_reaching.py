@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from training.reporting.reaching import median, target_section, target_table
+from training.reporting.reaching import median, target_section, target_table, whole_ticks
 from training.reporting.study import Study
 from training.runs import Run, learning_curves
 
@@ -36,3 +36,9 @@ def test_the_section_needs_a_target_and_draws_whatever_was_reached() -> None:
         section = target_section(study)
         assert section is not None
         assert section.pictures[0].png.startswith(b"\x89PNG")
+
+
+def test_an_axis_of_labels_has_whole_numbers_each_once() -> None:
+    assert whole_ticks([48.0, 49.99, 50.0, 50.01, 52.0], 50, 50) == [50]
+    assert whole_ticks([0.0, 2.5, 5.0, 7.5], 1, 6) == [2, 5]
+    assert whole_ticks([0.0, 20.0], 7, 9) == [7]
