@@ -75,8 +75,8 @@ def _picture(curves: Sequence[Curve], needed: Sequence[Needed], target: float) -
     name_rows(axes, [curve.title for curve in curves])
     margin = 0.04 * (beyond - first)
     axes.set_xlim(first - margin, (beyond if censored else last) + margin)
-    ticks = whole_ticks(axes.get_xticks(), first, last)
-    names = [f"{tick:,}" for tick in ticks]
+    whole = whole_ticks(axes.get_xticks(), first, last)
+    ticks, names = list[float](whole), [f"{tick:,}" for tick in whole]
     if censored:
         axes.axvline((last + beyond) / 2, color="#999999", lw=1, ls=":")
         ticks, names = [*ticks, beyond], [*names, "not\nreached"]
