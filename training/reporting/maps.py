@@ -160,9 +160,19 @@ def _legend(figure: Any, classes: Sequence[int], labels: Sequence[str]) -> None:
     marks += [sample("o", _colour(order), "none", 7) for order in range(len(classes))]
     names += [shortened(labels[label], 24) if 0 <= label < len(labels) else f"label {label}" for label in classes]
     names = [name if not name.startswith("_") else f" {name}" for name in names]  # matplotlib hides such names
-    legend = figure.legend(
-        marks, names, loc="outside lower center", ncols=min(6, len(names)), frameon=False, fontsize=9
-    )
+    legend = fitting_legend(figure, marks, names)
     for text in legend.get_texts():
         text.set_parse_math(False)
         text.set_color(TEXT_COLOUR)
+
+
+def fitting_legend(figure: Any, marks: Sequence[Any], names: Sequence[str]) -> Any:
+    """The legend below the maps, in as few rows as the picture's width allows, these about equally full."""
+    for rows in range(1, len(names) + 1):
+        columns = -(-len(names) // rows)
+        legend = figure.legend(marks, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+        figure.draw_without_rendering()
+        if rows == len(names) or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
+    return legend

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tests.training.saved_runs import save_map, save_run
-from training.reporting.maps import label_ids, maps_section
+from training.reporting.drawing import new_figure
+from training.reporting.maps import fitting_legend, label_ids, maps_section
 from training.reporting.page import Note
 from training.reporting.pool_map import LABELED, MOST_TEXTS, REST, SELECTED, in_two_dimensions, read_map
 from training.reporting.study import Study
@@ -92,3 +93,14 @@ def test_labels_are_those_of_the_first_run_that_names_them(tmp_path: Path) -> No
     runs = [save_run(tmp_path / "a"), save_run(tmp_path / "b", settings={"task": task})]
     assert label_ids(Study.of([read_run(directory) for directory in runs])) == ["b", "a"]
     assert label_ids(Study.of([read_run(runs[0])])) == []
+
+
+@pytest.mark.parametrize("names", [["rest", "labeled", "next"], ["a class with a long name"] * 7, ["x" * 200]])
+def test_a_legend_is_no_wider_than_its_picture_unless_one_name_is(names: list[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    figure = new_figure(4.0, width=6.0)
+    figure.subplots(1, 2)
+    legend = fitting_legend(figure, [Line2D([], []) for _ in names], names)
+    assert len(figure.legends) == 1
+    assert legend.get_window_extent().width <= figure.bbox.width or len(names) == 1
