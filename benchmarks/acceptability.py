@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.ending import exit_code
 from benchmarks.evidence import DOCS, MODEL, TRAINER, model_name
 from benchmarks.results import append_cell, read_cells
 from benchmarks.tables import markdown, replace_generated
@@ -40,26 +41,15 @@ SHORTER, OVERLAP = "shorter first", "word overlap"
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0 done, 1 failure, 2 wrong input, 130 interrupted."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.table:
-            table = render(read_cells(options.results))
-            print(table)
-            replace_generated(options.page, MARK, table)
-        else:
-            _measure(options)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except XalError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"{error.filename or 'files'}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; nothing is kept of this run", file=sys.stderr)
-        return 130
-    return 0
+    if options.table:
+        return exit_code(lambda: _write_table(options.results, options.page))
+    return exit_code(lambda: _measure(options), kept="nothing is kept of this run")
+
+
+def _write_table(results: Path, page: Path) -> None:
+    table = render(read_cells(results))
+    print(table)
+    replace_generated(page, MARK, table)
 
 
 def _parser() -> argparse.ArgumentParser:

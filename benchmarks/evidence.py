@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.model.errors import InputError, XalError
+from benchmarks.ending import exit_code
 
 DOCS = Path(__file__).parents[1] / "docs"
 STRATEGIES = "xal,me-exp,xal-no-rank,xal-no-me,entropy,badge,random"
@@ -31,24 +31,9 @@ def model_name(model: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0 done, 1 failure, 2 wrong input, 130 interrupted."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.table:
-            _write_page(options.results, options.page)
-        else:
-            _measure(options)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except XalError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"{error.filename or 'files'}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; what was measured is kept", file=sys.stderr)
-        return 130
-    return 0
+    if options.table:
+        return exit_code(lambda: _write_page(options.results, options.page))
+    return exit_code(lambda: _measure(options))
 
 
 def _parser() -> argparse.ArgumentParser:
