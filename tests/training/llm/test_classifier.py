@@ -13,7 +13,7 @@ from training.llm.classifier import Classified, LLMClassifier, draw_shots
 from training.teacher import Usage
 from training.teacher_api import TeacherConfig
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TASK = Task.from_dict(
     {
         "name": "stance",
