@@ -24,7 +24,7 @@ from training.runs import read_run
 from training.teacher import TeacherBudgetError, TeacherError
 from training.teacher_api import TeacherConfig
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LABELS = tiny.TASK.label_ids
 Run = Callable[..., list[BaselineResult]]
 
