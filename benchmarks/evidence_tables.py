@@ -15,7 +15,7 @@ from training.reporting.costs import costs_table
 from training.reporting.explaining import quality_table
 from training.reporting.redundant import redundancy_table
 from training.reporting.study import Study
-from training.reporting.tables import Table, mean, number, values_at
+from training.reporting.tables import Table, mean, number, values_at, without_empty_columns
 from training.runs import Curve
 
 MARK = "<!-- generated: python -m benchmarks.evidence --table -->"
@@ -88,7 +88,7 @@ def selection_table(curves: Sequence[Curve]) -> Table:
             found = [values_at(rounds, "selection", *path) for path in columns.values()]
             found += [values_at(rounds, "errors", name) for name in errors]
             rows.append([curve.label, *(number(float(np.mean(values))) if values else "" for values in found)])
-    return rows
+    return without_empty_columns(rows)
 
 
 def _is_seen(curve: Curve) -> bool:
