@@ -103,7 +103,8 @@ def _run(**options: Any) -> None:
     if grid.is_single:
         last = run_loop(cells[0].options(common, alone=True), cache_directory())
         print(f"next: xal report {output} --output DIR")
-        print(f"      xal export {output} --round {last['round']} --output DIR")
+        if common.keep_models != "none":
+            print(f"      xal export {output} --round {last['round']} --output DIR")
         return
     check_prefilter(grid, common)
     check_directory(output)
