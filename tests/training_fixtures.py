@@ -32,6 +32,11 @@ def example_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name.partition(".")[0]: path for name, path in files.items()}
 
 
+def comparable(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rounds without what a clock says."""
+    return [{key: value for key, value in entry.items() if key != "seconds"} for entry in rounds]
+
+
 SMALL = {"epochs": 1, "batch_size": 4, "learning_rate": 1e-3}
 
 

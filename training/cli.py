@@ -86,7 +86,7 @@ def _demo(**options: Any) -> None:
 def _run(**options: Any) -> None:
     quiet_libraries()
     from training.experiment import Grid, check_directory, check_prefilter, drop_shared_models
-    from training.jobs import Job, run_jobs, run_loop
+    from training.jobs import Job, check_at_once, run_jobs, run_loop
     from training.run_request import RunOptions
     from training.setup import check, check_settings
 
@@ -94,8 +94,7 @@ def _run(**options: Any) -> None:
     if "train_on_explanations" in options:
         options["train_on_explanations"] = options["train_on_explanations"] == "yes"
     at_once = options.pop("jobs", None)
-    if at_once is not None and at_once < 1:
-        raise InputError(f"--jobs: expected at least 1, found {at_once}")
+    check_at_once(at_once)
     judge, llm = judge_config(options), teacher_config(options)
     grid = Grid.of(options, trainer)
     common = RunOptions(**options, strategy=grid.strategies[0], llm=llm, judge=judge, trainer=trainer)

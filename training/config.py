@@ -18,6 +18,8 @@ from training.records import data_hash, write_atomically
 from training.runs import CONFIG_FILE, PLACES
 from training.trainer import TrainerConfig
 
+# Keys of config.yaml that are no setting: what the run was started with, and before that.
+STARTS = ("versions", "git_hash", "earlier_starts")
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "numpy", "scikit-learn", "safetensors")
 
 
@@ -101,9 +103,13 @@ class RunConfig(BaseModel):
         """Rounds until the budget is spent; the last one may be smaller."""
         return -(-self.budget // self.query_size)
 
-    def save(self, directory: Path) -> None:
-        """Write config.yaml into a run directory, versions and git hash beside the settings."""
-        content = {**self.model_dump(by_alias=True), "versions": versions(), "git_hash": git_hash()}
+    def save(self, directory: Path, *, goes_on: bool = False) -> None:
+        """Write config.yaml into a run directory, versions and git hash beside the settings; with goes_on, those of the
+        run's earlier starts too, where they were others."""
+        start = {"versions": versions(), "git_hash": git_hash()}
+        content = {**self.model_dump(by_alias=True), **start}
+        if goes_on and (earlier := [other for other in _starts(directory) if other != start]):
+            content["earlier_starts"] = earlier
         write_atomically(directory / CONFIG_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
     @classmethod
@@ -112,7 +118,7 @@ class RunConfig(BaseModel):
         path = directory / CONFIG_FILE
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return cls.model_validate({k: v for k, v in content.items() if k not in ("versions", "git_hash")})
+            return cls.model_validate({k: v for k, v in content.items() if k not in STARTS})
         except FileNotFoundError:
             raise InputError(
                 f"{directory}: not a run directory, {CONFIG_FILE} is missing; `xal run` makes one"
@@ -136,6 +142,12 @@ class RunConfig(BaseModel):
                 f"{directory} holds a run with other settings ({changes}); start it with the same ones to go on, "
                 "or give another --output"
             )
+
+
+def _starts(directory: Path) -> list[dict[str, Any]]:
+    """Versions and git hash of every start that the directory's config.yaml knows of."""
+    content = yaml.safe_load((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+    return [*content.get("earlier_starts", ()), {name: content.get(name) for name in ("versions", "git_hash")}]
 
 
 def versions() -> dict[str, str]:

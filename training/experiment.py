@@ -27,7 +27,10 @@ SHARED = ".first-rounds"
 
 @dataclass(frozen=True)
 class Grid:
-    """The values that runs are combined of, at least one of each; (None,) of a weight for its default."""
+    """The values that runs are combined of, at least one of each; (None,) of a weight for its default.
+
+    train_on_explanations: see RunOptions.
+    """
 
     strategies: tuple[str, ...]
     initial_sets: tuple[int, ...] = (0,)
@@ -35,12 +38,13 @@ class Grid:
     lambdas: tuple[float | None, ...] = (None,)
     lambda1s: tuple[float | None, ...] = (None,)
     lambda2s: tuple[float | None, ...] = (None,)
+    train_on_explanations: bool | None = None
 
     @classmethod
     def of(cls, options: dict[str, Any], trainer: dict[str, Any]) -> Grid:
         """Take what may stand for several values, as the command line has it, out of a command's options and out of
         those for training. Raises InputError, naming the option, for what is no such list."""
-        taken: dict[str, Any] = {}
+        taken: dict[str, Any] = {"train_on_explanations": options.get("train_on_explanations")}
         for place, option, read, axis in (
             (options, "strategy", names, "strategies"),
             (options, "initial_set", numbers, "initial_sets"),
@@ -72,7 +76,7 @@ class Grid:
         cells: dict[Cell, None] = {}
         axes = (self.initial_sets, self.seeds, self.strategies, self.lambdas, self.lambda1s, self.lambda2s)
         for initial, seed, strategy, lambda_, lambda1, lambda2 in product(*axes):
-            explains, ranks, weighs = _uses(strategy)
+            explains, ranks, weighs = self._uses(strategy)
             cell = Cell(
                 strategy,
                 initial,
@@ -82,7 +86,7 @@ class Grid:
                 lambda2 if ranks else None,
             )
             cells[cell] = None
-        return _firsts_first(list(cells))
+        return self._firsts_first(list(cells))
 
     def _check(self) -> None:
         names = {"--strategy": self.strategies, "--initial-set": self.initial_sets, "--seed": self.seeds}
@@ -90,7 +94,7 @@ class Grid:
         for name, values in names.items():
             if repeated := [value for value in values if values.count(value) > 1]:
                 raise InputError(f"{name}: {repeated[0]} stands there twice; name each value once")
-        uses = [_uses(strategy) for strategy in self.strategies]
+        uses = [self._uses(strategy) for strategy in self.strategies]
         for place, (name, values) in enumerate((("--lambda1", self.lambda1s), ("--lambda2", self.lambda2s))):
             if len(values) > 1 and not any(use[place] for use in uses):
                 raise InputError(f"{name}: none of {', '.join(self.strategies)} trains with it; leave it out")
@@ -98,6 +102,24 @@ class Grid:
             raise InputError(
                 f"--lambda weighs the terms of Eq. 8, which {', '.join(self.strategies)} does not use; leave it out"
             )
+
+    def _uses(self, strategy: str) -> tuple[bool, bool, bool]:
+        """Whether a strategy's model is trained with lambda1, with lambda2, and whether its choice depends on lambda."""
+        found = query_strategy(strategy)
+        explains = found.uses_explanations if self.train_on_explanations is None else self.train_on_explanations
+        weighs = "lambda_" in inspect.signature(STRATEGIES[strategy]).parameters
+        return explains, explains and found.ranks, weighs
+
+    def _firsts_first(self, cells: Sequence[Cell]) -> list[Cell]:
+        """One draw after the other, so that an experiment that is stopped has pairs to compare; of each, cells that
+        train a first round before those that would only wait for it."""
+
+        def training(cell: Cell) -> tuple[object, ...]:
+            return (self._uses(cell.strategy)[:2], cell.initial_set, cell.seed, cell.lambda1, cell.lambda2)
+
+        firsts = set({training(cell): cell for cell in reversed(cells)}.values())
+        draws = list(dict.fromkeys((cell.initial_set, cell.seed) for cell in cells))
+        return sorted(cells, key=lambda cell: (draws.index((cell.initial_set, cell.seed)), cell not in firsts))
 
 
 @dataclass(frozen=True)
@@ -169,23 +191,5 @@ def _written(value: float) -> str:
 
 
 def _may_be_run(directory: Path) -> bool:
-    return (directory / CONFIG_FILE).exists() or not any(directory.iterdir())
-
-
-def _uses(strategy: str) -> tuple[bool, bool, bool]:
-    """Whether a strategy's model is trained with lambda1, with lambda2, and whether its choice depends on lambda."""
-    found = query_strategy(strategy)
-    weighs = "lambda_" in inspect.signature(STRATEGIES[strategy]).parameters
-    return found.uses_explanations, found.uses_explanations and found.ranks, weighs
-
-
-def _firsts_first(cells: Sequence[Cell]) -> list[Cell]:
-    """One draw after the other, so that an experiment that is stopped has pairs to compare; of each, cells that train a
-    first round before those that would only wait for it."""
-
-    def training(cell: Cell) -> tuple[object, ...]:
-        return (_uses(cell.strategy)[:2], cell.initial_set, cell.seed, cell.lambda1, cell.lambda2)
-
-    firsts = set({training(cell): cell for cell in reversed(cells)}.values())
-    draws = list(dict.fromkeys((cell.initial_set, cell.seed) for cell in cells))
-    return sorted(cells, key=lambda cell: (draws.index((cell.initial_set, cell.seed)), cell not in firsts))
+    """Whether it is a run, or empty but for what a kill in its very first write has left."""
+    return (directory / CONFIG_FILE).exists() or all(path.name.startswith(".") for path in directory.iterdir())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -17,6 +19,7 @@ from typing import Any
 import torch
 
 from service.model.errors import InputError, XalError
+from training.loop import Loop
 from training.prefilter import Kept
 from training.run_request import RunOptions
 from training.setup import prepare
@@ -39,17 +42,15 @@ def run_jobs(jobs: Sequence[Job], cache: Path, *, at_once: int | None = None) ->
     its share of the cores, unless OMP_NUM_THREADS says how many. A run that fails says why and leaves the others alone.
     Raises InputError or XalError naming what failed once all others are done.
     """
+    check_at_once(at_once)
     devices = _devices(jobs[0].options.device)
     at_once = len(devices) if at_once is None else at_once
     if at_once == 1:
         said: set[str] = set()
         codes = {job.name: _run(job, cache, said, progress=True) for job in jobs}
     else:
-        # What all runs need (the backbone, its adaptation, the upper bound) is made once, here, and found by each.
-        _, notes = prepare(jobs[0].options, cache=cache)
-        for note in notes:
-            print(f"note: {note}", flush=True)
-        codes = _run_side_by_side(jobs, cache, set(notes), min(at_once, len(jobs)), devices)
+        said = _prepare_once(jobs[0], cache)
+        codes = _run_side_by_side(jobs, cache, said, min(at_once, len(jobs)), devices)
     failed = {name: code for name, code in codes.items() if code != DONE}
     if failed:
         kind = InputError if set(failed.values()) == {WRONG_INPUT} else XalError
@@ -57,6 +58,12 @@ def run_jobs(jobs: Sequence[Job], cache: Path, *, at_once: int | None = None) ->
             f"{len(failed)} of {len(jobs)} runs did not finish: {', '.join(failed)}; what was finished is kept, and "
             "the same command goes on with the rest"
         )
+
+
+def check_at_once(at_once: int | None) -> None:
+    """Raise InputError for a number of runs at a time that is none."""
+    if at_once is not None and at_once < 1:
+        raise InputError(f"--jobs: expected at least 1, found {at_once}")
 
 
 def run_loop(
@@ -76,7 +83,7 @@ def run_loop(
         say(f"note: {note}")
     said.update(notes)
     entry: dict[str, Any] = {}
-    for entry in loop.rounds():
+    for entry in _within_memory(loop):
         seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in entry["seconds"].items())
         say(f"round {entry['round']}: {entry['n_labeled']} labels, macro-F1 {entry['macro_f1']:.3f} (s: {seconds})")
         if entry.get("prefilter"):
@@ -91,13 +98,44 @@ def run_loop(
     return entry
 
 
+def _within_memory(loop: Loop) -> Iterator[dict[str, Any]]:
+    try:
+        yield from loop.rounds()
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition(". ")[0]
+        raise XalError(f"{reason}; give --micro-batch-size or --num-beams a lower number and start again") from error
+
+
+def _prepare_once(job: Job, cache: Path) -> set[str]:
+    """Make what most runs need (the backbone, its adaptation, the upper bound) once, with a progress bar, for each to
+    find; returns the notes, which are said. What is wrong with this run, its own process says."""
+    notes: list[str] = []
+    with suppress(XalError, OSError):
+        _, notes = prepare(job.options, cache=cache)
+    for note in notes:
+        print(f"note: {note}", flush=True)
+    _free_memory()
+    return set(notes)
+
+
+def _free_memory() -> None:
+    """Give back what a run has left on a GPU: the next one, perhaps in another process, needs it."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def _run(job: Job, cache: Path, said: set[str], *, progress: bool) -> int:
     """One run from beginning to end; returns its exit code, what went wrong is said."""
     try:
         run_loop(job.options, cache, title=f"{job.name}: ", said=said, progress=progress)
-    except (XalError, OSError) as error:
+    except Exception as error:
+        if not isinstance(error, XalError | OSError):  # a defect: where it is says more than its message
+            traceback.print_exc()
         print(f"xal run: {job.name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         return WRONG_INPUT if isinstance(error, InputError) else FAILED
+    finally:
+        _free_memory()
     return DONE
 
 

@@ -6,11 +6,9 @@ there; what the open round had already paid for (its explanations, its trained m
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import numpy as np
 from service.model.errors import InputError
 from service.model.predictor import Predictor
 from service.model.task import Task
+from training.bill import billed, close_bill
 from training.clock import Clock
 from training.cold_start import diverse_initial_set
 from training.config import RunConfig
@@ -28,13 +27,14 @@ from training.dropout import dropout_probabilities
 from training.extremes import extremes
 from training.held_out import measure_explanations
 from training.judge import Judge, train_word_judge
+from training.locks import alone
 from training.pool import Pool, check_budget, initial_set
 from training.predictions import Scored, measure, score_labeled, score_pool, score_prefiltered
 from training.prefilter import STREAM as PREFILTER_STREAM
 from training.prefilter import Kept
 from training.records import write_atomically
 from training.round_map import MAP_FILE, save_map
-from training.round_model import ModelMaker, model_directory, round_directory
+from training.round_model import ModelMaker, model_directory, round_directory, training_digest
 from training.runs import CONFIG_FILE, METRICS_FILE
 from training.selection import diagnose, finds_errors, redundancy
 from training.splits import Splits
@@ -73,29 +73,44 @@ class Loop:
         Raises InputError where the directory holds another run, or the budget does not fit the pool.
         """
         check_budget(len(self.splits.train), self.config.query_size, self.config.budget)
-        self._begin()
-        with _locked(self.directory):
-            rounds = read_rounds(self.directory)
+        check_output(self.directory, self.config)  # before anything is written; and below, where nobody else may write
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with alone(self.directory):
+            rounds, pool = self._begin()
             yield from rounds
-            pool = Pool(self.splits.train)
-            for finished in rounds:
-                pool.label(finished["selected_ids"])
             chosen = rounds[-1]["queried_ids"] if rounds else self._initial_set()
+            if rounds:
+                self._drop_models(len(rounds) - 1, last=not chosen)  # which a kill has left
             while chosen:
                 pool.label(chosen)
                 rounds.append(self._round(len(rounds), chosen, pool))
                 write_atomically(self.directory / METRICS_FILE, _to_json(rounds))
+                close_bill(self.directory)
                 chosen = rounds[-1]["queried_ids"]
                 self._drop_models(len(rounds) - 1, last=not chosen)
                 yield rounds[-1]
 
-    def _begin(self) -> None:
-        if (self.directory / "rounds").exists():  # something was trained by the settings that stand there
-            self.config.check_same_run(self.directory)
-        elif _holds_other_files(self.directory):
-            raise InputError(f"{self.directory} holds other files; give an --output that is empty or not there yet")
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self.config.save(self.directory)
+    def _begin(self) -> tuple[list[dict[str, Any]], Pool]:
+        """The finished rounds of this run, and the pool after them. A finished run is left as it is."""
+        check_output(self.directory, self.config)
+        rounds, pool = read_rounds(self.directory), Pool(self.splits.train)
+        for finished in rounds:
+            pool.label(finished["selected_ids"])
+        self._check_explanations(rounds, pool)
+        if not rounds or rounds[-1]["queried_ids"]:
+            self.config.save(self.directory, goes_on=has_begun(self.directory))
+        return rounds, pool
+
+    def _check_explanations(self, rounds: Sequence[Mapping[str, Any]], pool: Pool) -> None:
+        """Raise InputError where the finished rounds learned from other recorded explanations than there are now."""
+        if not rounds or self.teacher is None or self.teacher.covered is None:  # an LLM's are kept in its cache
+            return
+        learned = rounds[-1].get("training_data")
+        if learned not in (None, training_digest(pool.labeled, self._explain(pool.labeled))):
+            raise InputError(
+                f"{self.directory}: its rounds learned from other explanations than {self.teacher.name} holds now; "
+                "give those to go on, or another --output"
+            )
 
     def _initial_set(self) -> list[str]:
         config, pool = self.config, self.splits.train
@@ -110,6 +125,7 @@ class Loop:
         clock, labeled, unlabeled = Clock(), pool.labeled, pool.unlabeled
         with clock("teach"):
             explained = self._explain(labeled)
+            usage = billed(self.directory, number, "teacher", explained.usage)
         with clock("train"):
             maker = ModelMaker(
                 self.config, self.task, self.source, self.strategy.acquisition, self.shared, self.progress
@@ -120,14 +136,15 @@ class Loop:
         with clock("evaluate"):
             test = measure(predictor, self.splits.test, progress=self.progress)
             dev = measure(predictor, self.splits.dev, progress=self.progress) if self.splits.dev else None
-            explanations = self._measure_explanations(predictor, explained)
+            explanations = self._measure_explanations(number, predictor, explained)
         to_query = self._to_query(len(labeled), test["macro_f1"])
         with clock("score"):
             scored = self._score(number, predictor, unlabeled, labeled, last=to_query == 0)
         with clock("select"):
             next_query = self._select(number, scored.scores, to_query)
         gold = np.array([self.task.label_ids.index(str(example.label)) for example in scored.texts], dtype=np.int64)
-        self._save_map(number, scored.scores, gold, next_query)
+        with clock("map"):
+            self._save_map(number, predictor, labeled, scored, gold, next_query)
         return {
             "round": number,
             "n_labeled": len(labeled),
@@ -137,7 +154,8 @@ class Loop:
             "selected_ids": chosen,
             "queried_ids": [scored.texts[index].id for index in next_query[:to_query]],
             "seconds": clock.seconds,
-            "teacher": asdict(explained.usage),
+            "teacher": asdict(usage),
+            "training_data": predictor.manifest["lineage"]["training_data"],
             "normaliser": _normaliser(scored.scores),
             **self._described(scored, gold, next_query),
             "explanations": explanations,
@@ -151,7 +169,7 @@ class Loop:
             return Explained({}, Usage())
         return self.teacher.explain({example.id: example.fields for example in texts})
 
-    def _measure_explanations(self, predictor: Predictor, explained: Explained) -> dict[str, Any] | None:
+    def _measure_explanations(self, number: int, predictor: Predictor, explained: Explained) -> dict[str, Any] | None:
         """How good explanations of held-out texts are. ``usage`` is what the teacher and the judges took for these: a
         measurement's cost, not the method's."""
         examples = self.splits.explained
@@ -160,7 +178,8 @@ class Loop:
         theirs = self._explain(examples)
         judges = {"words": train_word_judge(explained.explanations), **{name: make() for name, make in self.judges}}
         found = measure_explanations(predictor, examples, theirs.explanations, judges, progress=self.progress)
-        return {**found, "usage": asdict(sum((judge.usage for judge in judges.values()), theirs.usage))}
+        usage = sum((judge.usage for judge in judges.values()), theirs.usage)
+        return {**found, "usage": asdict(billed(self.directory, number, "explanations", usage))}
 
     def _to_query(self, n_labeled: int, macro_f1: float) -> int:
         """How many texts to label next: 0 where the budget is spent or the target is reached."""
@@ -192,7 +211,9 @@ class Loop:
             rng = self._rng(PREFILTER_STREAM, number)
             size = config.query_size
             scored = score_prefiltered(predictor, unlabeled, config.prefilter, size, rng, progress=self.progress)
-        found: dict[str, Any] = {"labeled": score_labeled(predictor, labeled, progress=self.progress)}
+        found: dict[str, Any] = {}
+        if "labeled" in needs:
+            found["labeled"] = score_labeled(predictor, labeled, progress=self.progress)
         if "dropout_probabilities" in needs:
             seed = int(self._rng(DROPOUT_STREAM, number).integers(2**63))
             found["dropout_probabilities"] = dropout_probabilities(
@@ -221,18 +242,31 @@ class Loop:
             "prefilter": asdict(kept) if kept else None,
         }
 
-    def _save_map(self, number: int, scores: PoolScores, gold: Indices, next_query: list[int]) -> None:
+    def _save_map(
+        self,
+        number: int,
+        predictor: Predictor,
+        labeled: Sequence[Example],
+        scored: Scored,
+        gold: Indices,
+        next_query: list[int],
+    ) -> None:
+        if scored.scores.embeddings is None:
+            return
+        if scored.scores.labeled is None:
+            scored = scored.with_arrays(labeled=score_labeled(predictor, labeled, progress=self.progress))
         chosen = np.array(next_query, dtype=np.int64)
         path = round_directory(self.directory, number) / MAP_FILE
-        save_map(path, scores, gold, chosen, self._rng(PICTURE_STREAM, number))
+        save_map(path, scored.scores, gold, chosen, self._rng(PICTURE_STREAM, number))
 
     def _rng(self, stream: int, number: int) -> np.random.Generator:
         return np.random.default_rng([stream, self.config.seed, self.config.initial_set, number])
 
     def _drop_models(self, number: int, *, last: bool) -> None:
         """Let go of the models that the run does not keep, after a round."""
-        if self.config.keep_models != "all" and number:
-            shutil.rmtree(model_directory(self.directory, number - 1), ignore_errors=True)
+        if self.config.keep_models != "all":
+            for earlier in range(number):
+                shutil.rmtree(model_directory(self.directory, earlier), ignore_errors=True)
         if self.config.keep_models == "none" and last:
             shutil.rmtree(model_directory(self.directory, number), ignore_errors=True)
 
@@ -247,6 +281,21 @@ def read_rounds(directory: Path) -> list[dict[str, Any]]:
     except ValueError as error:
         raise InputError(f"{path}: broken ({error}); restore the file or begin a new run") from None
     return rounds
+
+
+def check_output(directory: Path, config: RunConfig) -> None:
+    """Raise InputError where a run with these settings can neither begin nor go on in the directory."""
+    if directory.exists() and not directory.is_dir():
+        raise InputError(f"{directory}: expected a directory for --output, found a file; give another --output")
+    if has_begun(directory):
+        config.check_same_run(directory)
+    elif _holds_other_files(directory):
+        raise InputError(f"{directory} holds other files; give an --output that is empty or not there yet")
+
+
+def has_begun(directory: Path) -> bool:
+    """Whether something was trained by the settings that stand there."""
+    return (directory / "rounds").exists() or (directory / METRICS_FILE).exists()
 
 
 def _holds_other_files(directory: Path) -> bool:
@@ -266,14 +315,3 @@ def _normaliser(scores: PoolScores) -> dict[str, Any] | None:
     if scores.explanation_scores is None:
         return None
     return asdict(scores.pool_sums)
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Hold the run directory alone; the lock goes with the process, however that ends."""
-    with (directory / ".lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{directory}: another process is working on this run; wait for it or end it") from None
-        yield

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from service.model.scoring import Acquisition
 from service.model.task import Task
 from training.config import RunConfig
 from training.data import Example
+from training.locks import in_turn
 from training.teacher import Explained
 from training.trainer import fit
 
@@ -44,7 +43,7 @@ class ModelMaker:
     def make(self, run: Path, number: int, labeled: Sequence[Example], explained: Explained) -> Path:
         """The model directory of a round, trained on these texts, labels and explanations if it is not yet."""
         directory = model_directory(run, number)
-        digest = _digest(labeled, explained)
+        digest = training_digest(labeled, explained)
         if _trained_on(directory, digest):
             return directory
         shutil.rmtree(directory.parent, ignore_errors=True)  # what a run killed while saving left there
@@ -53,7 +52,7 @@ class ModelMaker:
             self._train(directory, number, labeled, explained, digest, warm_start)
             return directory
         first = self.shared / self._training(digest)
-        with _locked(first):  # who comes second waits, and trains nothing
+        with in_turn(first):  # who comes second waits, and trains nothing
             if not _trained_on(first, digest):
                 for remains in (first, *first.parent.glob(f".{first.name}-*")):  # of a run killed while saving
                     shutil.rmtree(remains, ignore_errors=True)
@@ -128,15 +127,6 @@ def _trained_on(directory: Path, digest: str) -> bool:
         return False
 
 
-def _digest(labeled: Sequence[Example], explained: Explained) -> str:
+def training_digest(labeled: Sequence[Example], explained: Explained) -> str:
     content = [(example.id, example.label, explained.explanations.get(example.id)) for example in labeled]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Wait until nobody else makes this directory; the lock goes with the process, however that ends."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with directory.with_name(f".{directory.name}.lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

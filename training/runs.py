@@ -18,7 +18,7 @@ METRICS_FILE = "metrics.json"
 
 # Keys of config.yaml, wherever they stand, that leave a run what it is and may change between two starts of it: where
 # things lie, what they run on, and recorded explanations, which may have lacked a text that was chosen;
-PLACES = {"file", "base_url", "device", "versions", "git_hash", "keep_models", "explanations"}
+PLACES = {"file", "base_url", "device", "versions", "git_hash", "earlier_starts", "keep_models", "explanations"}
 # those in which the runs of one setting may differ: chance, how far they go, and what is measured on the way (beside
 # whatever begins with MEASURE);
 REPETITION = {"seed", "initial_set", "budget", "until", "judge"}

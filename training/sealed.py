@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from training.locks import in_turn
+
 SEAL = "seal.json"  # file -> its bytes and sha256, written last; a directory without it is not complete
 
 
@@ -17,28 +19,25 @@ def sealed(directory: Path, make: Callable[[Path], None], *, thorough: bool = Fa
 
     Every use compares the files' sizes, which costs nothing and finds what happens: copies cut short, files removed.
     A thorough one compares their SHA-256 too, which reads every byte (a second or two for 500 MB, more from a slow
-    disk), so it is left to whoever asks for it. Processes may make the same directory at once: each makes its own, and
-    the first to finish puts it in place, in one step. Nothing half-made is ever in place, and what is damaged stays
-    until its successor is made.
+    disk), so it is left to whoever asks for it. Who comes while another process makes it waits. Nothing half-made is
+    ever in place, and what is damaged stays until its successor is made.
     """
-    reason = damage(directory, thorough=thorough)
-    if reason is None:
+    if damage(directory, thorough=thorough) is None:
         return directory
-    if directory.exists():
-        print(f"{directory} is damaged: {reason}; it is made anew", file=sys.stderr, flush=True)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as work:
-        made = Path(work) / "made"
-        made.mkdir()
-        make(made)
-        _seal(made)
-        if directory.exists() and damage(directory, thorough=thorough):
-            directory.rename(Path(work) / "damaged")
-        try:
+    with in_turn(directory):
+        reason = damage(directory, thorough=thorough)
+        if reason is None:  # made meanwhile
+            return directory
+        if directory.exists():
+            print(f"{directory} is damaged: {reason}; it is made anew", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as work:
+            made = Path(work) / "made"
+            made.mkdir()
+            make(made)
+            _seal(made)
+            if directory.exists():
+                directory.rename(Path(work) / "damaged")
             made.rename(directory)
-        except OSError:
-            if damage(directory):  # else another process was faster, and its directory is as good as this one
-                raise
     return directory
 
 

@@ -19,10 +19,10 @@ from service.model.scoring import LAMBDA
 from service.model.task import Task
 from training import backbones
 from training.adaptation import RECIPE, Corpus, adaptation_config, adapted
-from training.config import DataFile, RunConfig
+from training.config import DataFile, RunConfig, Until
 from training.dropout import check_dropout
 from training.llm.judge import LLMJudge
-from training.loop import Loop
+from training.loop import Loop, check_output, has_begun
 from training.pool import check_budget
 from training.prefilter import Prefilter
 from training.run_data import read_splits
@@ -38,25 +38,22 @@ from training.upper_bound import target
 def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple[Loop, list[str]]:
     """A Loop that is ready to run, and notes on what was decided for the user.
 
-    Raises InputError for whatever is wrong with the files and settings, before anything is written but an adapted
-    backbone, which the cache keeps.
+    Raises InputError for whatever is wrong with the files, the settings and the run directory, before anything is
+    written but an adapted backbone and an upper bound, which the cache keeps.
     """
     settled = _settle(options, cache, progress)
     config, task, splits, strategy = settled.config, settled.task, settled.splits, settled.strategy
     teacher, backbone, notes = settled.teacher, settled.backbone, settled.notes
-    # Loaded once and let go: a model that does not load, fit the task or have so many layers is found before a teacher
-    # is paid.
-    with torch.random.fork_rng(devices=[]):
-        network, _ = load_network(backbone.source, task, config.trainer.pooling, config.trainer.conditioning)
-        with tuned(network, config.trainer.decoder_tuning):
-            pass
-        of_use = teacher is not None or not network.encoder_is_apart
-        if "dropout_probabilities" in strategy.needs:
-            check_dropout(network.encoder)
-        del network
-    if options.adapt and not of_use:
+    encoder_is_apart = _check_loads(settled)
+    if options.adapt and teacher is None and encoder_is_apart:
         notes.append("--adapt is left out: it trains the decoder alone, which a run from labels alone does not use")
     elif options.adapt:
+        config = config.model_copy(update={"adaptation": _adaptation(options, config)})
+    if options.until is not None:
+        config = config.model_copy(update={"until": _begun_until(options.output, options.until)})
+    check_output(options.output, config)  # not after an adaptation or an upper bound
+    plain = backbone
+    if config.adaptation is not None:
         backbone = adapted(
             backbone,
             splits.train,
@@ -67,7 +64,6 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
             cache=cache,
             progress=progress,
         )
-        config = config.model_copy(update={"adaptation": _adaptation(options, config)})
     loop = Loop(
         config,
         task,
@@ -80,11 +76,26 @@ def prepare(options: RunOptions, *, cache: Path, progress: bool = True) -> tuple
         shared=options.shared,
         judges=(("llm", partial(LLMJudge, task, options.judge, progress=progress)),) if options.judge else (),
     )
-    if options.until is not None:
-        until, found = target(loop, options.until, cache)
+    if options.until is not None and config.until is None:
+        # An adaptation leaves an encoder that is apart as it was, and a model from labels alone reads nothing else.
+        bounded = replace(loop, source=plain.source) if encoder_is_apart else loop
+        until, found = target(bounded, options.until, cache)
         notes += found
         loop = replace(loop, config=config.model_copy(update={"until": until}))
     return loop, notes
+
+
+def _check_loads(settled: _Settled) -> bool:
+    """Load the model once and let it go, so that one that does not load, fit the task or have so many layers is found
+    before a teacher is paid. Returns whether its encoder is apart from its decoder."""
+    trainer = settled.config.trainer
+    with torch.random.fork_rng(devices=[]):
+        network, _ = load_network(settled.backbone.source, settled.task, trainer.pooling, trainer.conditioning)
+        with tuned(network, trainer.decoder_tuning):
+            pass
+        if "dropout_probabilities" in settled.strategy.needs:
+            check_dropout(network.encoder)
+        return network.encoder_is_apart
 
 
 def check_settings(options: RunOptions, *, cache: Path) -> None:
@@ -190,6 +201,13 @@ def _config(
         return RunConfig.model_validate(settings)
     except ValidationError as error:
         raise InputError(_first_problem(error)) from None
+
+
+def _begun_until(output: Path, share: float) -> Until | None:
+    """Where the run that was begun in a directory stops, None where none was: its upper bound, measured again
+    elsewhere, might be a little different."""
+    until = RunConfig.load(output).until if has_begun(output) else None
+    return until.model_copy(update={"share": share}) if until is not None else None
 
 
 def _adaptation(options: RunOptions, config: RunConfig) -> dict[str, Any]:

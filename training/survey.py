@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sqlite3
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +19,8 @@ from tqdm import tqdm
 from training.teacher import TeacherBudgetError, TeacherError, Usage
 from training.teacher_api import AttemptError, TeacherConfig, ask
 from training.teacher_cache import Bill, Question, TeacherCache
+
+CLAIM_PAUSE_S = 0.1  # between two looks at a question that another process is asking
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +41,7 @@ class Surveyor:
     Answers are kept in ``config.cache_path``, each the moment it comes. Teachers, classifiers and judges may share the
     file: a prompt that one of them has asked is not asked again by another. The cap counts everything ever spent
     through that file, so a run that is started again goes on within the same cap. Several processes may share it: the
-    cap holds for all of them together, and each finds the others' answers (only a prompt that two of them ask in the
-    same moment is asked twice).
+    cap holds for all of them together, each finds the others' answers, and waits for one that another is asking for.
 
     role: what messages and the progress bar call the one who is asked. takes_silence: an empty answer that was billed
     is an answer, "", where otherwise it is asked for again and then an error: small models say nothing to some texts,
@@ -74,8 +76,18 @@ class Surveyor:
         a coroutine or a notebook, use ``await asyncio.to_thread(surveyor.ask, questions)``.
 
         Raises TeacherBudgetError before a request that could exceed the cap, TeacherError where the server refuses or
-        keeps failing. Either way requests in flight are waited for and every answer is kept.
+        keeps failing, or the cache can no longer be written. Requests in flight are waited for and every answer is
+        kept.
         """
+        try:
+            return self._ask(questions)
+        except sqlite3.Error as error:
+            raise TeacherError(
+                f"{self._role}: {self._config.cache_path} cannot be used ({error}); check the disk's free space and "
+                "the file's permissions, and start again: it keeps every answer that came"
+            ) from error
+
+    def _ask(self, questions: Mapping[K, tuple[str, str]]) -> Answers[K]:
         asked = {key: (name, self._config.question(prompt)) for key, (name, prompt) in questions.items()}
         with TeacherCache(self._config.cache_path) as cache:
             different = {question.key: (name, question) for name, question in asked.values()}
@@ -88,7 +100,7 @@ class Surveyor:
                 answer = cache.answer(question.key)
                 assert answer is not None, "a survey that ends without an error has answered every question"
                 answers[key] = answer
-        bill, cached = survey.bill, len(asked) - len(new)
+        bill, cached = survey.bill, len(asked) - len(new) + survey.found
         return Answers(answers, Usage(survey.requests, cached, bill.prompt_tokens, bill.completion_tokens, bill.cost))
 
 
@@ -105,6 +117,7 @@ class _Survey:
     ) -> None:
         self.requests = 0
         self.bill = Bill()
+        self.found = 0  # answers that another process has asked for meanwhile
         self._config = config
         self._cache = cache
         self._role = role
@@ -143,10 +156,20 @@ class _Survey:
 
     async def _answer(self, client: AsyncOpenAI, name: str, question: Question) -> None:
         """Ask until the cache holds an answer, or another worker has failed. Raises TeacherError where none comes."""
-        for attempt in range(1, self._config.max_attempts + 1):
-            if self._cache.answer(question.key) is not None:  # another process was faster
-                self._answered += 1
+        while not self._cache.claim(question.key):  # another process is asking this very question
+            if await self._stopped_within(CLAIM_PAUSE_S):
                 return
+        try:
+            if self._cache.answer(question.key) is None:
+                await self._ask_until_answered(client, name, question)
+            else:
+                self.found += 1
+                self._answered += 1
+        finally:
+            self._cache.unclaim(question.key)
+
+    async def _ask_until_answered(self, client: AsyncOpenAI, name: str, question: Question) -> None:
+        for attempt in range(1, self._config.max_attempts + 1):
             try:
                 await self._attempt(client, question)
                 return
@@ -156,11 +179,15 @@ class _Survey:
             if attempt == self._config.max_attempts or pause is None:
                 break
             logger.info("%s: %s; %s again in %.1f s (attempt %d)", self._role, failure, name, pause, attempt + 1)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), pause)
-            if self._stop.is_set():
+            if await self._stopped_within(pause):
                 return
         raise TeacherError(f"no answer for {name} (attempt {attempt} of {self._config.max_attempts}): {failure}")
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        """Wait, unless another worker fails meanwhile; returns whether one has."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
+        return self._stop.is_set()
 
     def _pause(self, failure: AttemptError, attempt: int) -> float | None:
         """Seconds until the next attempt; None where another one is useless or the server wants too long a pause."""

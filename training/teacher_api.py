@@ -24,11 +24,13 @@ from openai import (
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from service.model.errors import InputError
+from training.teacher import TeacherError
 from training.teacher_cache import Bill, Cap, Question
 
 # What a chat template and a provider's hidden system prompt add to a prompt, in tokens; generous on purpose.
 HIDDEN_PROMPT_TOKENS = 128
 MILLION = 1_000_000
+BUSY = {429, 500, 502, 503, 504}  # HTTP statuses of a server that may answer the same question later
 
 
 def _http_url(value: str) -> str:
@@ -110,11 +112,20 @@ class TeacherConfig(BaseModel):
 
 def served_model(base_url: str, api_key: str) -> str:
     """The name of the one model that an API serves; ``default`` where it does not list its models, as some small
-    servers do not, which take any name. Raises InputError where it serves several, naming them."""
-    client = OpenAI(base_url=base_url, api_key=api_key, timeout=5, max_retries=0)
+    servers do not, which take any name.
+
+    Raises InputError where it serves several, naming them, and TeacherError where it does not answer: under another
+    name, all that the right one was ever asked would be asked again.
+    """
+    client = OpenAI(base_url=base_url, api_key=api_key, timeout=10, max_retries=2)
     try:
         names = [model.id for model in client.models.list()]
-    except (OpenAIError, ValueError, AttributeError, TypeError):
+    except (OpenAIError, ValueError, AttributeError, TypeError) as error:
+        if isinstance(error, APIConnectionError) or getattr(error, "status_code", None) in BUSY:
+            raise TeacherError(
+                f"{base_url} does not say which model it serves, for it does not answer; start the server, check its "
+                "address (most end in /v1), or name the model with --teacher-model"
+            ) from None
         return "default"
     if len(names) > 1:
         listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")

@@ -7,6 +7,7 @@ when its bill is known, so neither a killed process nor a second one sharing the
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import sqlite3
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 from service.model.errors import InputError
 
@@ -100,6 +101,7 @@ class TeacherCache:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._claims: BinaryIO | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=LOCK_TIMEOUT_S, isolation_level=None)
@@ -123,6 +125,8 @@ class TeacherCache:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._db.close()
+        if self._claims is not None:
+            self._claims.close()
 
     def answer(self, key: str) -> str | None:
         """The first answer that came to a question, as it came; None if there is none yet."""
@@ -161,12 +165,32 @@ class TeacherCache:
             return cursor.lastrowid
 
     def settle(self, request: int, bill: Bill, answer: str | None, seconds: float) -> None:
-        """Correct a request to what was billed (zero if it was turned away), and keep its answer if it had one."""
-        self._db.execute(
-            "UPDATE requests SET prompt_tokens = ?, completion_tokens = ?, cost = ?, answer = ?, seconds = ?"
-            " WHERE id = ?",
-            (bill.prompt_tokens, bill.completion_tokens, bill.cost, answer, seconds, request),
-        )
+        """Correct a request to what was billed (zero if it was turned away), and keep its answer if it had one, and its
+        question none: what a model has learned from must be found again."""
+        with self._transaction():
+            key = self._db.execute("SELECT key FROM requests WHERE id = ?", (request,)).fetchone()[0]
+            answer = answer if self.answer(key) is None else None
+            self._db.execute(
+                "UPDATE requests SET prompt_tokens = ?, completion_tokens = ?, cost = ?, answer = ?, seconds = ?"
+                " WHERE id = ?",
+                (bill.prompt_tokens, bill.completion_tokens, bill.cost, answer, seconds, request),
+            )
+
+    def claim(self, key: str) -> bool:
+        """Whether this process may ask a question: nobody else is asking it through this file. Until ``unclaim``, or
+        until the process ends, however it does, no other process may."""
+        if self._claims is None:
+            self._claims = self.path.with_name(f".{self.path.name}.asking").open("wb")
+        try:
+            fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
+        except BlockingIOError:
+            return False
+        return True
+
+    def unclaim(self, key: str) -> None:
+        """Let others ask a claimed question, should it still have no answer."""
+        assert self._claims is not None, "only what was claimed can be let go of"
+        fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, _offset(key))
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA synchronous = NORMAL")  # in write-ahead mode safe against kill -9
@@ -202,3 +226,8 @@ class TeacherCache:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+
+def _offset(key: str) -> int:
+    """Where in the file of claims a question's byte is: nothing is written there, it is only locked."""
+    return int(key[:15], 16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from service.model.scoring import LAMBDA
 from training.backbones import identity
 from training.config import RunConfig, Until
 from training.data import Example
+from training.locks import in_turn
 from training.loop import Loop, read_rounds
 from training.strategies import PoolScores, QueryStrategy
 from training.strategies.interface import Indices
@@ -32,11 +34,12 @@ def target(loop: Loop, share: float, cache: Path) -> tuple[Until, list[str]]:
 
     The upper bound is the test macro-F1 of the run's own model trained on the labels of its whole pool, without
     explanations, whatever the strategy, so that all strategies of an experiment run towards one target. It is a run
-    directory of its own in the cache, made at the first call and read at every other.
+    directory of its own in the cache, made at the first call and read at every other; who comes while it is made waits.
     """
     bound = _bound(loop, cache)
-    known = read_rounds(bound.directory)
-    entry = known[0] if known else next(iter(bound.rounds()))
+    with in_turn(bound.directory):
+        known = read_rounds(bound.directory)
+        entry = known[0] if known else next(iter(bound.rounds()))
     found = float(entry["macro_f1"])
     until = Until(share=share, upper_bound=found, target=share * found)
     note = (
@@ -83,9 +86,12 @@ def _bound(loop: Loop, cache: Path) -> Loop:
 
 
 def _digest(config: RunConfig, loop: Loop, cache: Path) -> str:
-    """Changes with the model, the settings of its training, and every text and label of pool and test set."""
+    """Changes with the model, the settings and the program of its training, the files, and every text and label that
+    is taken of them."""
     parts = [_content(part) for part in (loop.splits.train, loop.splits.dev, loop.splits.test)]
-    content = [config.task, config.model, config.trainer.model_dump(), identity(loop.source, cache), parts]
+    files = [file.sha256 if file else None for file in (config.data, config.test_data, config.dev_data)]
+    content = [config.task, config.model, config.trainer.model_dump(), identity(loop.source, cache), files, parts]
+    content += [config.only_explained, importlib.metadata.version("xal")]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

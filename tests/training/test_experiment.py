@@ -53,6 +53,14 @@ def test_a_weight_makes_further_runs_only_of_the_strategies_that_use_it() -> Non
     ]
 
 
+def test_weights_reach_every_strategy_that_is_told_to_train_on_explanations() -> None:
+    grid = Grid(("entropy",), lambda1s=(0.1, 0.3), train_on_explanations=True)
+    assert [cell.lambda1 for cell in grid.cells()] == [0.1, 0.3]
+    told_not_to = Grid(("me-exp",), lambda1s=(0.1, 0.3), train_on_explanations=False)
+    with pytest.raises(InputError, match="--lambda1: none of me-exp trains with it"):
+        told_not_to.cells()
+
+
 def test_weights_that_differ_a_little_have_directories_of_their_own() -> None:
     assert names(Grid(("xal",), lambdas=(0.1234567, 0.1234568, 2.0))) == [
         "xal-i0-s0-lambda_0.1234567",
@@ -93,6 +101,7 @@ def test_the_command_s_options_become_the_grid_s_axes() -> None:
         {"lambda2": "0.1,0.2", "epochs": 3},
     )
     grid = Grid.of(options, trainer)
+    assert grid.train_on_explanations is None
     assert grid == Grid(("xal", "random"), seeds=(0, 1), lambdas=(0.5,), lambda2s=(0.1, 0.2))
     assert options == {}
     assert trainer == {"epochs": 3}
@@ -117,6 +126,7 @@ def test_what_makes_no_sense_is_said(grid: Grid, message: str) -> None:
 def test_the_directory_of_an_experiment_holds_runs_alone(tmp_path: Path) -> None:
     check_directory(tmp_path / "new")
     (tmp_path / "xal-i0-s0").mkdir()
+    (tmp_path / "xal-i0-s0" / ".config.yaml.part").write_text("strat")  # what a kill in the very first write leaves
     (tmp_path / ".first-rounds").mkdir()
     check_directory(tmp_path)
     (tmp_path / "notes.txt").write_text("mine")

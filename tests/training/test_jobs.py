@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from service.model.errors import InputError, XalError
-from tests.training_fixtures import SMALL
+from tests.training_fixtures import SMALL, comparable
 from training.experiment import Grid
 from training.jobs import Job, run_jobs
 from training.loop import read_rounds
@@ -51,10 +51,6 @@ def make_jobs(
     return make
 
 
-def untimed(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in entry.items() if key != "seconds"} for entry in rounds]
-
-
 def test_runs_side_by_side_are_what_they_are_one_after_the_other(
     make_jobs: Callable[..., list[Job]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,7 +62,7 @@ def test_runs_side_by_side_are_what_they_are_one_after_the_other(
         run_jobs([alone], tmp_path / "cache", at_once=1)
         found = read_rounds(job.options.output)
         assert [entry["n_labeled"] for entry in found] == [6, 12]
-        assert untimed(found) == untimed(read_rounds(alone.options.output))
+        assert comparable(found) == comparable(read_rounds(alone.options.output))
 
 
 def test_strategies_that_train_alike_train_the_first_round_once(

@@ -1,18 +1,12 @@
-"""Algorithm 1: what each round holds, what stays the same when a run is killed, what a run directory refuses."""
+"""Algorithm 1: what each round holds, and what it depends on."""
 
-import fcntl
 import json
 import math
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +15,7 @@ import yaml
 from service.model.classification import Item, Prediction
 from service.model.errors import InputError
 from service.model.predictor import Predictor
-from tests.training_fixtures import SMALL
+from tests.training_fixtures import SMALL, comparable
 from training.cold_start import diverse_initial_set
 from training.config import Until
 from training.evaluation import calibration_error
@@ -35,11 +29,6 @@ from training.strategies import STRATEGIES
 from training.teacher import Explained, Teacher, Usage
 
 XAL = Path(sys.executable).with_name("xal")
-
-
-def comparable(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rounds without what a clock says."""
-    return [{key: value for key, value in entry.items() if key != "seconds"} for entry in rounds]
 
 
 def test_rounds_label_the_budget_in_queries_that_never_repeat_a_text(finished_run: Path) -> None:
@@ -137,19 +126,6 @@ def test_a_run_with_a_prefilter_chooses_among_explained_texts_by_sums_over_the_p
     assert own + 3 * sum(others[-3:]) >= math.exp(first["normaliser"]["log_z_p"]) * (1 - 1e-5)
 
 
-def test_a_run_with_a_prefilter_goes_on_and_not_with_another_one(
-    make_loop: Callable[..., Loop], tmp_path: Path
-) -> None:
-    options = {"prefilter": 1.0, "prefilter_sample": 2}
-    whole = list(make_loop(tmp_path / "whole", **options).rounds())
-    rounds = make_loop(tmp_path / "r", **options).rounds()
-    next(rounds)
-    rounds.close()
-    assert comparable(list(make_loop(tmp_path / "r", **options).rounds())) == comparable(whole)
-    with pytest.raises(InputError, match=r"prefilter\.ratio was 1\.0, is 2\.0"):
-        next(make_loop(tmp_path / "r", prefilter=2.0, prefilter_sample=2).rounds())
-
-
 def test_the_same_settings_give_the_same_run(
     finished_run: Path, make_loop: Callable[..., Loop], tmp_path: Path
 ) -> None:
@@ -210,28 +186,6 @@ def test_only_the_last_model_is_kept_if_so_asked(make_loop: Callable[..., Loop],
     list(make_loop(tmp_path / "r", keep_models="last", budget=12).rounds())
     assert not model_directory(tmp_path / "r", 0).exists()
     assert model_directory(tmp_path / "r", 1).exists()
-
-
-def test_another_run_cannot_go_on_in_a_run_directory(make_loop: Callable[..., Loop], finished_run: Path) -> None:
-    with pytest.raises(InputError, match="seed was 0, is 1"):
-        next(make_loop(finished_run, seed=1).rounds())
-
-
-def test_a_directory_with_other_files_is_left_alone(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(InputError, match="holds other files"):
-        next(make_loop(tmp_path).rounds())
-    assert os.listdir(tmp_path) == ["thesis.tex"]
-
-
-def test_two_processes_cannot_work_on_one_run(
-    make_loop: Callable[..., Loop], finished_run: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(finished_run, tmp_path / "r")
-    with (tmp_path / "r" / ".lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        with pytest.raises(InputError, match="another process is working on this run"):
-            next(make_loop(tmp_path / "r").rounds())
 
 
 @pytest.mark.parametrize(
@@ -428,24 +382,6 @@ def test_a_run_without_a_teacher_leaves_out_the_same_texts_and_measures_no_expla
     assert not chosen & {example.id for example in loop.splits.explained}
 
 
-def test_a_run_that_keeps_no_models_keeps_its_maps_and_goes_on_all_the_same(
-    make_loop: Callable[..., Loop], finished_run: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "r"
-    rounds = make_loop(run, keep_models="none").rounds()
-    next(rounds)
-    assert model_directory(run, 0).exists()  # until the next round is finished
-    rounds.close()
-    found, kept = comparable(list(make_loop(run, keep_models="none").rounds())), comparable(read_rounds(finished_run))
-    assert found[:2] == kept[:2]
-    # Without a model to export, the last pool is of no use: what scoring it would tell is left open.
-    of_scoring = {"normaliser", "selection", "redundancy", "errors", "explanation_examples"}
-    assert found[2] == kept[2] | dict.fromkeys(of_scoring)
-    assert len(list(make_loop(run, keep_models="none").rounds())) == 3  # finished as it is: nothing is trained again
-    assert not list(run.rglob("model"))
-    assert sorted(run.rglob(MAP_FILE)) == [round_directory(run, number) / MAP_FILE for number in (0, 1)]
-
-
 def test_a_warm_start_needs_no_more_than_the_model_before(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
     options = {"warm_start": True, "strategy": "random", "explanations": None}
     kept, none = (
@@ -511,84 +447,6 @@ def test_what_a_strategy_draws_is_seeded_by_run_and_round(
     assert one == two
 
 
-def start(run: Path, files: dict[str, Path], backbone: Path, more: Sequence[str] = ()) -> subprocess.Popen[str]:
-    arguments = [str(XAL), "run", "--strategy", "xal", "--output", str(run), "--model", str(backbone)]
-    for name in ("task", "data", "explanations"):
-        arguments += [f"--{name}", str(files[name])]
-    arguments += ["--budget", "18", "--query-size", "6", "--num-beams", "2", "--max-new-tokens", "6", "--device", "cpu"]
-    arguments += ["--epochs", "1", "--batch-size", "4", "--learning-rate", "0.001", *more]
-    return subprocess.Popen(
-        arguments,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def kill_once(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not reached() and process.poll() is None:
-        assert time.monotonic() < deadline, "the run never came so far"
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-
-
-def test_a_run_killed_in_the_middle_of_a_training_goes_on(
-    finished_run: Path, example_files: dict[str, Path], backbone_dir: Callable[[str], Path], tmp_path: Path
-) -> None:
-    run = tmp_path / "killed"
-    process = start(run, example_files, backbone_dir("t5"), ["--epochs", "2000"])  # would take minutes
-    kill_once(process, lambda: (run / ".lock").exists() and time.time() - (run / ".lock").stat().st_mtime > 1)
-    assert not read_rounds(run)
-    assert not (run / "rounds").exists()
-    # Nothing but settings is there yet, so the run may even begin with others: now it is the short one.
-    output, _ = (process := start(run, example_files, backbone_dir("t5"))).communicate(timeout=120)
-    assert process.returncode == 0, output
-    assert comparable(read_rounds(run)) == comparable(read_rounds(finished_run))
-
-
-def test_a_run_killed_while_saving_a_model_trains_it_again(
-    make_loop: Callable[..., Loop], finished_run: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "r"
-    rounds = make_loop(run).rounds()
-    first = next(rounds)
-    rounds.close()
-    shutil.rmtree(run / "rounds" / "01", ignore_errors=True)
-    shutil.copytree(model_directory(finished_run, 1), run / "rounds" / "01" / ".model-abc")  # not renamed yet
-    (run / "rounds" / "01" / ".model-abc" / "manifest.json").unlink()
-    again = list(make_loop(run).rounds())
-    assert again[0] == first
-    assert comparable(again) == comparable(read_rounds(finished_run))
-    assert not list(run.rglob(".model-*"))
-
-
-def test_a_kill_in_the_very_first_write_does_no_harm(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
-    (tmp_path / "r").mkdir()
-    (tmp_path / "r" / ".config.yaml.part").write_text("strategy: x")
-    assert next(make_loop(tmp_path / "r", budget=6).rounds())["n_labeled"] == 6
-
-
-def test_a_model_that_learned_from_other_explanations_is_not_used_again(
-    make_loop: Callable[..., Loop], example_files: dict[str, Path], tmp_path: Path
-) -> None:
-    lines = example_files["explanations"].read_text().splitlines()
-    recorded = tmp_path / "recorded.jsonl"
-    recorded.write_text("\n".join(lines) + "\n")
-    first = next(make_loop(tmp_path / "r", explanations=recorded, budget=6).rounds())
-    (tmp_path / "r" / "metrics.json").unlink()  # as if killed between the model and the metrics
-    assert (
-        next(make_loop(tmp_path / "r", explanations=recorded, budget=6).rounds())["seconds"]["train"]
-        == (first["seconds"]["train"])
-    )
-    (tmp_path / "r" / "metrics.json").unlink()
-    recorded.write_text("\n".join(line.replace("the", "no") for line in lines) + "\n")
-    other = next(make_loop(tmp_path / "r", explanations=recorded, budget=6).rounds())
-    assert other["model_version"] != first["model_version"]
-
-
 def test_all_strategies_share_the_pool_of_explained_texts(
     make_loop: Callable[..., Loop], example_files: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -605,27 +463,6 @@ def test_all_strategies_share_the_pool_of_explained_texts(
     shutil.copyfile(example_files["explanations"], partial)  # the file decides what the pool is
     with pytest.raises(InputError, match="explanations was"):
         next(make_loop(run, explanations=partial, only_explained=True, budget=6).rounds())
-
-
-def test_a_killed_run_goes_on_to_the_same_choices_and_metrics(
-    finished_run: Path, example_files: dict[str, Path], backbone_dir: Callable[[str], Path], tmp_path: Path
-) -> None:
-    run, files, backbone = tmp_path / "killed", example_files, backbone_dir("t5")
-    # In the middle of a training, before any round is finished; ...
-    kill_once(start(run, files, backbone), (run / "config.yaml").exists)
-    assert not read_rounds(run)
-    # ... with the first round finished and the second one's model just trained, but not measured.
-    kill_once(start(run, files, backbone), model_directory(run, 1).exists)
-    finished = read_rounds(run)
-    assert len(finished) == 1
-    trained_at = model_directory(run, 1).stat().st_mtime_ns
-    output, _ = (process := start(run, files, backbone)).communicate(timeout=120)
-    assert process.returncode == 0, output
-    assert comparable(read_rounds(run)) == comparable(read_rounds(finished_run))
-    assert read_rounds(run)[0] == finished[0]  # not run again, not even its seconds differ
-    assert model_directory(run, 1).stat().st_mtime_ns == trained_at  # what was paid for is used
-    leftovers = [path for path in run.rglob(".*") if path.name != ".lock"]
-    assert leftovers == []
 
 
 def test_selection_draws_do_not_depend_on_global_generators(make_loop: Callable[..., Loop], tmp_path: Path) -> None:

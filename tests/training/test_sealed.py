@@ -1,6 +1,7 @@
 """A sealed directory is made once, is what it was when it was made, or is made anew."""
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def test_it_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert sealed(place, make) == place
     assert sealed(place, never) == sealed(place, never, thorough=True) == place
     assert size(place) == 1002
-    assert [path.name for path in place.parent.iterdir()] == ["thing"]
+    assert sorted(path.name for path in place.parent.iterdir()) == [".thing.lock", "thing"]
     assert capsys.readouterr().err == ""
 
 
@@ -58,7 +59,7 @@ def test_what_is_damaged_is_made_anew_with_a_note(
     assert sealed(place, make) == place
     assert weights.read_bytes() == b"\1" * 1000
     assert damage(place, thorough=True) is None
-    assert [path.name for path in tmp_path.iterdir()] == ["thing"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".thing.lock", "thing"]
     said = capsys.readouterr().err
     assert said.startswith(f"{place} is damaged: ")
     assert ("weights.bin" if broken in ("cut", "missing") else SEAL) in said
@@ -81,7 +82,7 @@ def test_a_making_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError):
         sealed(tmp_path / "thing", fail)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".thing.lock"]
     place = sealed(tmp_path / "thing", make)
     (place / SEAL).unlink()
     with pytest.raises(RuntimeError):
@@ -89,9 +90,17 @@ def test_a_making_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     assert (place / "inner" / "weights.bin").is_file()
 
 
-def test_many_may_make_it_at_once(tmp_path: Path) -> None:
+def test_of_many_who_want_it_at_once_one_makes_it_and_the_others_wait(tmp_path: Path) -> None:
+    made: list[Path] = []
+
+    def slowly(directory: Path) -> None:
+        made.append(directory)
+        time.sleep(0.2)
+        make(directory)
+
     with ThreadPoolExecutor(4) as pool:
-        places = list(pool.map(lambda _: sealed(tmp_path / "thing", make), range(4)))
+        places = list(pool.map(lambda _: sealed(tmp_path / "thing", slowly), range(4)))
     assert set(places) == {tmp_path / "thing"}
     assert damage(places[0], thorough=True) is None
-    assert [path.name for path in tmp_path.iterdir()] == ["thing"]
+    assert len(made) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".thing.lock", "thing"]

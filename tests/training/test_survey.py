@@ -4,7 +4,11 @@ What happens where a server misbehaves, a cap is reached or a process is killed 
 """
 
 import logging
+import multiprocessing
+import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +57,39 @@ def test_a_prompt_is_paid_for_once_whoever_asks_it(surveyor: Make) -> None:
         found = surveyor(server, "judge").ask({"x": ("x", "why"), "y": ("y", "when")})
     assert sorted(server.prompts) == ["when", "who", "why"]
     assert found.usage == Usage(1, 1, 10, 5, 0.0)
+
+
+def test_processes_that_ask_the_same_at_the_same_moment_ask_it_once(surveyor: Make) -> None:
+    questions = {number: (str(number), f"prompt {number}") for number in range(12)}
+    with ChatServer(Turn(delay_s=0.2)) as server:
+        config = surveyor(server)._config
+        with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
+            found = list(pool.map(_ask, [config] * 3, [questions] * 3))
+        assert sorted(server.prompts) == sorted(prompt for _, prompt in questions.values())
+    assert found[0].answers == found[1].answers == found[2].answers
+    assert sum(one.usage.requests for one in found) == 12
+    assert all(one.usage.requests + one.usage.cached == 12 for one in found)
+
+
+def _ask(config: TeacherConfig, questions: dict[int, tuple[str, str]]) -> Answers[int]:
+    return Surveyor(config, "teacher", progress=False).ask(questions)
+
+
+def test_a_cache_that_can_no_longer_be_written_is_the_survey_s_failure(
+    surveyor: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.teacher_cache.LOCK_TIMEOUT_S", 0.1)
+    with closing(sqlite3.connect(tmp_path / "cache.sqlite", isolation_level=None, check_same_thread=False)) as other:
+
+        def answer(_: int, __: str) -> Turn:
+            other.execute("BEGIN IMMEDIATE")  # and nobody else can write any more
+            return OK
+
+        with (
+            ChatServer(answer) as server,
+            pytest.raises(TeacherError, match=r"^judge: .*cache\.sqlite cannot be used \(database is locked\)"),
+        ):
+            surveyor(server, "judge").ask({1: ("one", "who")})
 
 
 def test_a_cap_counts_what_other_roles_have_spent(surveyor: Make, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import multiprocessing
 import sqlite3
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,13 +28,33 @@ def test_an_answer_is_found_by_a_later_process_as_it_came(tmp_path: Path) -> Non
     assert row == ("teacher-1", '{"temperature": 0.0}', QUESTION.prompt, " Because.\n", 12, 7, 0.5, 1.25)
 
 
-def test_the_first_of_two_answers_stays(tmp_path: Path) -> None:
+def test_the_first_answer_that_came_stays_whichever_was_asked_first(tmp_path: Path) -> None:
     with TeacherCache(tmp_path / "cache.sqlite") as cache:
         requests = [cache.reserve(QUESTION, Bill(), NO_CAP) for _ in range(2)]
         for request, answer in reversed(list(zip(requests, ("first asked", "second asked"), strict=True))):
             assert request is not None
-            cache.settle(request, Bill(), answer, 0.1)
-        assert cache.answer(QUESTION.key) == "first asked"
+            cache.settle(request, Bill(5, 1), answer, 0.1)
+            assert cache.answer(QUESTION.key) == "second asked"  # a model may have learned from it by now
+        assert cache.spent() == Bill(10, 2)
+
+
+def test_a_question_is_claimed_by_one_process_until_it_lets_go_or_ends(tmp_path: Path) -> None:
+    path, other = tmp_path / "cache.sqlite", Question("teacher-1", {}, "another")
+    with TeacherCache(path) as cache:
+        assert cache.claim(QUESTION.key)
+        assert _claimed_elsewhere(path, [QUESTION.key, other.key]) == [False, True]
+        cache.unclaim(QUESTION.key)
+        assert _claimed_elsewhere(path, [QUESTION.key]) == [True]  # that process has ended, and its claim with it
+        assert cache.claim(QUESTION.key)
+
+
+def _claimed_elsewhere(path: Path, keys: list[str]) -> list[bool]:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_claim, path, keys).result(60)
+
+
+def _claim(path: Path, keys: list[str]) -> list[bool]:
+    return [TeacherCache(path).claim(key) for key in keys]
 
 
 def test_the_key_depends_on_model_sampling_and_prompt_alone() -> None:

@@ -1,0 +1,34 @@
+"""One process at a time: the second one is refused, or waits."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from service.model.errors import InputError
+from training.locks import alone, in_turn
+
+
+def test_a_directory_is_held_by_one_alone_until_it_is_let_go(tmp_path: Path) -> None:
+    with alone(tmp_path), pytest.raises(InputError, match="another process is working on this run"), alone(tmp_path):
+        pass
+    with alone(tmp_path):
+        pass
+
+
+def test_who_comes_second_waits_for_the_first(tmp_path: Path) -> None:
+    place, order, inside = tmp_path / "new" / "thing", list[str](), threading.Event()
+
+    def first() -> None:
+        with in_turn(place):
+            inside.set()
+            threading.Event().wait(0.2)
+            order.append("first")
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert inside.wait(10)
+    with in_turn(place):
+        order.append("second")
+    thread.join()
+    assert order == ["first", "second"]
