@@ -45,8 +45,9 @@ def make_loop(
     example_files: dict[str, Path], backbone_dir: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Loop]:
     """A loop over the small data set: 18 labels in 3 rounds of 6 unless told otherwise."""
+    common_cache = tmp_path_factory.getbasetemp() / "cache"
 
-    def make(output: Path, **options: Any) -> Loop:
+    def make(output: Path, cache: Path = common_cache, **options: Any) -> Loop:
         settings = {
             "task": example_files["task"],
             "data": example_files["data"],
@@ -61,9 +62,7 @@ def make_loop(
             "trainer": SMALL,
             **options,
         }
-        loop, _ = prepare(
-            RunOptions(output=output, **settings), cache=tmp_path_factory.getbasetemp() / "cache", progress=False
-        )
+        loop, _ = prepare(RunOptions(output=output, **settings), cache=cache, progress=False)
         return loop
 
     return make

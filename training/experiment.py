@@ -104,7 +104,7 @@ class Grid:
             )
 
     def _uses(self, strategy: str) -> tuple[bool, bool, bool]:
-        """Whether a strategy's model is trained with lambda1, with lambda2, and whether its choice depends on lambda."""
+        """Whether a strategy's model trains with lambda1, with lambda2, and whether its choice depends on lambda."""
         found = query_strategy(strategy)
         explains = found.uses_explanations if self.train_on_explanations is None else self.train_on_explanations
         weighs = "lambda_" in inspect.signature(STRATEGIES[strategy]).parameters

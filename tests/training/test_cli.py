@@ -334,6 +334,17 @@ def test_an_llm_without_a_name_is_the_one_that_the_api_serves(
         assert "choose one with --teacher-model: a, b" in capsys.readouterr().err
 
 
+def test_an_llm_that_does_not_answer_has_no_name_made_up_for_it(
+    run_arguments: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    del run_arguments["--explanations"]
+    with ChatServer() as chat:
+        address = chat.base_url
+    assert run({**run_arguments, "--teacher-url": address}) == 1  # it is gone
+    assert f"{address} does not say which model it serves, for it does not answer" in capsys.readouterr().err
+    assert not Path(run_arguments["--output"]).exists()
+
+
 def test_a_model_directory_of_another_task_is_said_before_scoring(
     model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from service.model.errors import InputError, XalError
 from tests.training_fixtures import SMALL, comparable
 from training.experiment import Grid
-from training.jobs import Job, run_jobs
+from training.jobs import Job, run_jobs, run_loop
 from training.loop import read_rounds
 from training.round_model import model_directory
 from training.run_request import RunOptions
+from training.strategies import QueryStrategy
 
 XAL = Path(sys.executable).with_name("xal")
 
@@ -97,6 +99,46 @@ def test_a_run_that_fails_says_why_and_leaves_the_others_alone(
     assert f"xal run: {broken.name}: " in capfd.readouterr().err
     assert len(read_rounds(first.options.output)) == 2
     assert (tmp_path / "grid" / broken.name / "mine.txt").read_text() == "keep me"
+
+
+def test_a_defect_costs_one_run_and_says_where_it_is(
+    make_jobs: Callable[..., list[Job]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    broken, sound = make_jobs("random", "entropy")
+
+    def select(strategy: QueryStrategy, *rest: Any) -> Any:
+        return 1 // 0 if strategy.name == "random" else choose(strategy, *rest)
+
+    choose = QueryStrategy.select
+    monkeypatch.setattr(QueryStrategy, "select", select)
+    with pytest.raises(XalError, match=f"1 of 2 runs did not finish: {broken.name}"):
+        run_jobs([broken, sound], tmp_path / "cache", at_once=1)
+    assert len(read_rounds(sound.options.output)) == 2
+    said = capsys.readouterr().err
+    assert "return 1 // 0" in said
+    assert f"xal run: {broken.name}: integer division" in said
+
+
+def test_too_little_memory_is_said_with_what_helps(
+    make_jobs: Callable[..., list[Job]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 1")
+
+    monkeypatch.setattr(QueryStrategy, "select", out_of_memory)
+    with pytest.raises(XalError, match="^CUDA out of memory; give --micro-batch-size or --num-beams a lower number"):
+        run_loop(make_jobs("random")[0].options, tmp_path / "cache", progress=False)
+
+
+@pytest.mark.parametrize("at_once", [0, -1])
+def test_a_number_of_runs_at_a_time_is_at_least_one(
+    make_jobs: Callable[..., list[Job]], tmp_path: Path, at_once: int
+) -> None:
+    with pytest.raises(InputError, match=f"--jobs: expected at least 1, found {at_once}"):
+        run_jobs(make_jobs("random"), tmp_path / "cache", at_once=at_once)
 
 
 def test_a_failure_that_is_no_wrong_input_is_a_failure_of_the_whole(

@@ -1,5 +1,7 @@
 """The upper bound: measured once for all runs of one pool, and where a run stops for it."""
 
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import yaml
 
 from service.model.errors import InputError
 from tests.training_fixtures import SMALL
+from training.locks import in_turn
 from training.loop import Loop, read_rounds
 from training.upper_bound import target
 
@@ -57,6 +60,50 @@ def test_another_training_or_another_pool_has_another_bound(bounded: Callable[..
         bounded(measure_explanations=4)[1],  # leaves 20 texts in the pool
     }
     assert len(found) == 3
+
+
+def test_who_comes_while_the_bound_is_measured_waits_for_it(bounded: Callable[..., Any]) -> None:
+    until, directory = bounded()
+    measured_at = (directory / "metrics.json").stat().st_mtime_ns
+    aside = directory.rename(directory.with_name("aside"))
+    locked = threading.Event()
+
+    def measure() -> None:
+        with in_turn(directory):
+            locked.set()
+            time.sleep(0.5)
+            aside.rename(directory)
+
+    other = threading.Thread(target=measure)
+    other.start()
+    assert locked.wait(10)
+    assert bounded(strategy="random") == (until, directory)
+    other.join()
+    assert (directory / "metrics.json").stat().st_mtime_ns == measured_at
+
+
+@pytest.mark.parametrize(("model", "shared"), [("composed-gpt2", True), ("llama", False)])
+def test_an_adaptation_leaves_the_bound_of_an_encoder_that_is_apart(
+    make_loop: Callable[..., Loop], backbone_dir: Callable[[str], Path], tmp_path: Path, model: str, shared: bool
+) -> None:
+    cache = tmp_path / "cache"
+    options = {"until": 0.5, "budget": None, "query_size": 6, "model": str(backbone_dir(model))}
+    for name in ("adapted", "plain"):
+        make_loop(tmp_path / name, adapt=name == "adapted", cache=cache, **options)
+    bounds = [path for path in (cache / "upper-bounds").iterdir() if path.is_dir()]
+    assert len(bounds) == (1 if shared else 2)
+
+
+def test_a_run_goes_on_to_the_target_that_it_began_with(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
+    options = {"strategy": "random", "budget": None, "query_size": 6, "until": 0.01}
+    begun = make_loop(tmp_path / "r", cache=tmp_path / "one", **options)
+    rounds = list(begun.rounds())
+    again = make_loop(tmp_path / "r", cache=tmp_path / "emptied", **options)
+    assert again.config.until == begun.config.until
+    assert not (tmp_path / "emptied" / "upper-bounds").exists()
+    assert list(again.rounds()) == rounds
+    with pytest.raises(InputError, match=r"until\.share was 0\.01, is 0\.02"):
+        make_loop(tmp_path / "r", **{**options, "until": 0.02})
 
 
 def test_a_run_stops_with_the_round_that_reaches_the_target(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
