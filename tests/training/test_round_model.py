@@ -29,6 +29,8 @@ def first_round(make_loop: Callable[..., Loop], tmp_path: Path) -> Make:
 
     def make(name: str, **options: Any) -> Path:
         loop = make_loop(tmp_path / name, **{"shared": tmp_path / "shared", **options})
+        loop.directory.mkdir(exist_ok=True)
+        loop.config.save(loop.directory)
         labeled = loop.splits.train[:6]
         explained = Explained({}, Usage())
         if loop.teacher is not None:
