@@ -232,9 +232,9 @@ class Loop:
     def _described(self, scored: Scored, gold: Indices, next_query: list[int]) -> dict[str, Any]:
         """What the selection was like, as far as the strategy saw the pool."""
         scores, chosen = scored.scores, np.array(next_query, dtype=np.int64)
-        lambda_, acquisition = self.config.lambda_, self.strategy.acquisition
+        lambda_, acquisition = self.strategy.lambda_, self.strategy.acquisition
         diagnosed = scores.explanation_scores is not None and next_query
-        kept: Kept | None = scored.part.kept(scores, lambda_, acquisition, len(chosen)) if scored.part else None
+        kept: Kept | None = scored.part.kept(self.strategy, scores, len(chosen)) if scored.part else None
         return {
             "selection": diagnose(scores, chosen, lambda_, acquisition).to_dict() if diagnosed else None,
             "redundancy": redundancy(scores.embeddings, chosen) if scores.embeddings is not None else None,

@@ -13,12 +13,11 @@ from tqdm import tqdm
 from service.model.classification import Item, Prediction
 from service.model.errors import ItemError, XalError
 from service.model.predictor import Predictor
-from service.model.scoring import Acquisition, PoolTerm, order, streamed_normaliser
+from service.model.scoring import PoolTerm, order, streamed_normaliser
 from training.data import Example
 from training.evaluation import calibration_error, evaluate
 from training.prefilter import Draw, Kept, Prefilter
-from training.strategies import PoolScores
-from training.strategies.interface import LabeledScores
+from training.strategies import LabeledScores, PoolScores, QueryStrategy
 
 CHUNK = 64  # texts between two steps of the progress bar
 
@@ -114,9 +113,10 @@ class ExplainedPart:
     is_candidate: NDArray[np.bool_]
     draw: Draw
 
-    def kept(self, scores: PoolScores, lambda_: float, acquisition: Acquisition, size: int) -> Kept:
-        """What the prefilter kept of the ``size`` texts with the highest acquisition score. scores: of the k texts."""
-        return Kept.measured(self.draw, scores.acquisition_scores(lambda_, acquisition), self.is_candidate, size)
+    def kept(self, strategy: QueryStrategy, scores: PoolScores, size: int) -> Kept:
+        """What the prefilter kept of the ``size`` texts that the strategy ranks highest. scores: of the k texts."""
+        assert strategy.score is not None  # see Prefilter.check
+        return Kept.measured(self.draw, strategy.score(scores), self.is_candidate, size)
 
 
 def score_prefiltered(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,16 +48,23 @@ class Prefilter(BaseModel):
             raise InputError(f"{option}: {problem['msg'].lower()}, found {problem['input']}") from None
 
     def check(self, strategy: QueryStrategy) -> None:
-        """Raise InputError for a strategy that reads no explanation scores: there is nothing to spare."""
+        """Raise InputError for a strategy that reads no explanation scores: there is nothing to spare. And for one that
+        has no score of its own to rank by: what it would lose cannot be said."""
         if "explanation_scores" not in strategy.needs:
             raise InputError(
                 f"--prefilter spares explanations, and the strategy {strategy.name} reads none; leave it out"
+            )
+        if strategy.score is None:
+            raise InputError(
+                f"what --prefilter loses is seen from the score that texts are ranked by, and the strategy "
+                f"{strategy.name} gives none; give it a score, or leave --prefilter out"
             )
 
     def draw(self, n: int, query_size: int, rng: np.random.Generator) -> Draw:
         """Who of n texts is explained. rng: the only source of chance. In memory of the sample's size, not the pool's,
         unless the sample is a good part of it."""
-        candidates = min(n, math.ceil(self.ratio * query_size))
+        # The ratio as it is written: 1.1 times 50 is more than 55 in floating point.
+        candidates = min(n, math.ceil(Fraction(str(self.ratio)) * query_size))
         others = n - candidates
         sampled: Indices = rng.choice(others, min(self.sample, others), replace=False, shuffle=False)
         return Draw(n, candidates, candidates + np.sort(sampled))
@@ -123,7 +131,7 @@ def kept_share(scores: Floats, is_candidate: NDArray[np.bool_], weight: float, s
     0 to 1. Where a text reaches across t, the part of it above t counts. With n = M this is no estimate but the share
     itself.
 
-    scores: acquisition scores of the explained texts in the pool's order, (k,): ties are broken by it, as everywhere.
+    scores: what the explained texts are ranked by, in the pool's order, (k,): ties are broken by it, as everywhere.
     is_candidate: (k,), false for sampled texts. size: at least 1; where the pool holds less, all of it is the top.
     Raises ValueError for no texts or a size below 1.
     """

@@ -31,7 +31,8 @@ class Diagnostics:
     What follows describes all of them, or those that a prefilter had explained.
     explanation_score, entropy: spread of p (Eq. 6) and of c.
     correlation: Pearson's between p and c; None where one of them is constant.
-    acquisition: how the strategy combines the terms of Eq. 8 (see scoring.acquisition_terms).
+    acquisition: how the strategy combines the terms of Eq. 8 (see scoring.acquisition_terms); None where it ranks by
+        something else, and then all shares are None.
     explanation_share, entropy_share: part of this acquisition score's variance that each term of Eq. 8 carries, the
         term's covariance with the sum over the sum's variance; they add up to 1, and one of them is negative where
         that term works against the other. None where all scores are equal.
@@ -46,7 +47,7 @@ class Diagnostics:
     explanation_score: Spread
     entropy: Spread
     correlation: float | None
-    acquisition: Acquisition
+    acquisition: Acquisition | None
     explanation_share: float | None
     entropy_share: float | None
     explanation_share_in_paper: float | None
@@ -59,29 +60,34 @@ class Diagnostics:
 
 
 def diagnose(
-    scores: PoolScores, chosen: Indices, lambda_: float = scoring.LAMBDA, acquisition: Acquisition = "paper"
+    scores: PoolScores, chosen: Indices, lambda_: float | None = scoring.LAMBDA, acquisition: Acquisition = "paper"
 ) -> Diagnostics:
     """Describe the choice of ``chosen``, indices into the texts that the scores describe.
 
-    lambda_, acquisition: those of the strategy that chose. Raises ValueError where the scores lack the probabilities or
-    the explanation scores.
+    lambda_, acquisition: those of the strategy that chose; lambda_ is None where it does not rank by Eq. 8. Raises
+    ValueError where the scores lack the probabilities or the explanation scores.
     """
     if scores.explanation_scores is None:
         raise ValueError("the diagnostics of a selection need the explanation scores")
     p, c = scores.explanation_scores, scores.entropy
     normaliser = scores.pool_sums
-    shares = variance_shares(*scoring.acquisition_terms(p, c, normaliser, lambda_, acquisition))
-    in_paper = variance_shares(*scoring.acquisition_terms(p, c, normaliser, lambda_))
+
+    def shares(combined: Acquisition) -> tuple[float, float] | tuple[None, None]:
+        if lambda_ is None:
+            return None, None
+        return variance_shares(*scoring.acquisition_terms(p, c, normaliser, lambda_, combined))
+
+    explanation_share, entropy_share = shares(acquisition)
     return Diagnostics(
         n=normaliser.size,
         size=len(chosen),
         explanation_score=_spread(p),
         entropy=_spread(c),
         correlation=None if _constant(p) or _constant(c) else float(np.corrcoef(p, c)[0, 1]),
-        acquisition=acquisition,
-        explanation_share=shares[0],
-        entropy_share=shares[1],
-        explanation_share_in_paper=None if acquisition == "paper" else in_paper[0],
+        acquisition=None if lambda_ is None else acquisition,
+        explanation_share=explanation_share,
+        entropy_share=entropy_share,
+        explanation_share_in_paper=None if acquisition == "paper" else shares("paper")[0],
         overlap_with_entropy=overlap(chosen.tolist(), highest(c, len(chosen)).tolist()),
         overlap_with_random=len(chosen) / normaliser.size,
     )
@@ -110,10 +116,12 @@ def redundancy(embeddings: NDArray[np.float32], chosen: Indices, batches: int = 
 def finds_errors(scores: PoolScores, gold: Indices) -> dict[str, float | None]:
     """Are the texts that a score asks for those that the model gets wrong? Simulation only: gold labels are needed.
 
-    ``wrong``: share of the unlabeled texts whose predicted label is not the gold one. ``entropy``, ``explanation``: how
-    often a text that is predicted wrong has the higher entropy, or the lower explanation score, than one that is
-    predicted right: the area under the ROC curve, 0.5 for chance, 1 for always; None without both kinds of texts, or
-    without explanation scores. gold: indices of the gold labels, (n,). Raises ValueError without probabilities.
+    All of the n texts that the scores describe: the unlabeled ones, or the part of them that a prefilter had explained,
+    which is those of highest entropy and a sample of the others, and no picture of the pool.
+    ``wrong``: share of these whose predicted label is not the gold one. ``entropy``, ``explanation``: how often one
+    that is predicted wrong has the higher entropy, or the lower explanation score, than one that is predicted right:
+    the area under the ROC curve, 0.5 for chance, 1 for always; None without both kinds of texts, or without
+    explanation scores. gold: indices of the gold labels, (n,). Raises ValueError without probabilities.
     """
     if scores.probabilities is None:
         raise ValueError("whether a prediction is wrong is seen from the probabilities")

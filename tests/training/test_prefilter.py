@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from service.model.errors import InputError
 from training.prefilter import Draw, Kept, Prefilter, kept_share
-from training.strategies import query_strategy
+from training.strategies import QueryStrategy, query_strategy
 
 
 def test_the_share_that_is_kept_is_that_worked_out_by_hand() -> None:
@@ -77,6 +77,13 @@ def test_candidates_are_the_first_and_a_seeded_sample_of_the_others_is_drawn() -
     assert prefilter.draw(100, 3, np.random.default_rng(8)).sampled.tolist() != draw.sampled.tolist()
 
 
+@pytest.mark.parametrize(
+    ("ratio", "size", "candidates"), [(1.1, 50, 55), (1.1, 51, 57), (4.35, 100, 435), (1e300, 50, 1000)]
+)
+def test_the_candidates_are_as_many_as_the_ratio_says_and_rounded_up(ratio: float, size: int, candidates: int) -> None:
+    assert Prefilter(ratio=ratio).draw(1000, size, np.random.default_rng(0)).candidates == candidates
+
+
 @pytest.mark.parametrize(("n", "candidates", "sampled"), [(0, 0, 0), (5, 5, 0), (11, 10, 1), (40, 10, 20)])
 def test_small_pools_are_explained_as_far_as_they_go(n: int, candidates: int, sampled: int) -> None:
     draw = Prefilter(ratio=2.0, sample=20).draw(n, 5, np.random.default_rng(0))
@@ -111,8 +118,15 @@ def test_only_strategies_that_read_explanation_scores_have_any_to_spare() -> Non
     assert Prefilter.of(None, None) is None
     prefilter = Prefilter.of(3.0, None)
     assert prefilter == Prefilter(ratio=3.0, sample=100)
-    for name in ("xal", "xal-std"):
+    for name in ("xal", "xal-std", "xal-no-me"):
         prefilter.check(query_strategy(name))
     for name in ("entropy", "random"):
         with pytest.raises(InputError, match=f"the strategy {name} reads none; leave it out"):
             prefilter.check(query_strategy(name))
+
+
+def test_a_strategy_without_a_score_cannot_be_told_what_it_loses() -> None:
+    needs = frozenset({"explanation_scores"})
+    first = QueryStrategy("first", "none", True, needs, lambda scores, size, rng: np.arange(size))  # noqa: ARG005
+    with pytest.raises(InputError, match="the strategy first gives none; give it a score, or leave --prefilter out"):
+        Prefilter(ratio=2).check(first)

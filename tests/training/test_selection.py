@@ -57,6 +57,13 @@ def test_shares_are_those_of_the_strategys_acquisition_and_the_papers_beside_the
     assert diagnose(scores, np.array([3]), 3.0, "standardized").explanation_share == pytest.approx(9 / 10)
 
 
+def test_a_strategy_that_does_not_rank_by_eq_8_has_no_shares_of_it() -> None:
+    ranked, found = diagnose(SCORES, np.array([2, 0])), diagnose(SCORES, np.array([2, 0]), lambda_=None)
+    missing = {"acquisition", "explanation_share", "entropy_share", "explanation_share_in_paper"}
+    assert {name: found.to_dict()[name] for name in missing} == dict.fromkeys(missing)
+    assert {**ranked.to_dict(), **dict.fromkeys(missing)} == found.to_dict()  # all else is as it was
+
+
 def test_constant_scores_have_no_correlation_and_no_shares() -> None:
     scores = PoolScores(3, np.full((3, 3), 1 / 3), np.full(3, -1.1))
     standardised = diagnose(scores, np.array([0]), acquisition="standardized")

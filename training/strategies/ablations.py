@@ -1,10 +1,7 @@
 """What each part of explainable active learning is good for: the method without it (the paper's Table 9)."""
 
-import numpy as np
-
 from service.model import scoring
-from training.strategies.interface import Indices, PoolScores, QueryStrategy, highest
-from training.strategies.uncertainty import choose_by_entropy
+from training.strategies.interface import Floats, PoolScores, QueryStrategy
 from training.strategies.xal import acquisition_sampling
 
 
@@ -15,7 +12,7 @@ def entropy_with_explanations() -> QueryStrategy:
         reference="Luo et al. 2023, arXiv 2310.05502, Table 9, ME-Exp",
         uses_explanations=True,
         needs=frozenset({"probabilities"}),
-        choose=choose_by_entropy,
+        score=lambda scores: scores.entropy,
     )
 
 
@@ -38,10 +35,10 @@ def xal_without_entropy() -> QueryStrategy:
         reference="Luo et al. 2023, arXiv 2310.05502, Table 9, w/o ME",
         uses_explanations=True,
         needs=frozenset({"explanation_scores"}),
-        choose=_choose_by_explanation_score,
+        score=_unnaturalness,
     )
 
 
-def _choose_by_explanation_score(scores: PoolScores, size: int, rng: np.random.Generator) -> Indices:  # noqa: ARG001
+def _unnaturalness(scores: PoolScores) -> Floats:
     assert scores.explanation_scores is not None
-    return highest(-scores.explanation_scores, size)
+    return -scores.explanation_scores

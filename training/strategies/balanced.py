@@ -41,7 +41,7 @@ def balanced(base: QueryStrategy) -> QueryStrategy:
         assert scores.probabilities is not None
         assert scores.labeled is not None
         counts = np.bincount(scores.labeled.labels, minlength=scores.probabilities.shape[1])
-        order = base.choose(scores, scores.n, rng)
+        order = base.select(scores, scores.n, rng)
         return _evenly(order, scores.probabilities.argmax(axis=1), counts.tolist(), size)
 
     return replace(

@@ -3,7 +3,9 @@
 import numpy as np
 
 from service.model import scoring
-from training.strategies.interface import Indices, PoolScores, QueryStrategy, highest
+from training.strategies.interface import Floats, PoolScores, QueryStrategy
+
+LEAST = 1e-14  # a lower gain is the rounding of passes that agree
 
 
 def bald_sampling() -> QueryStrategy:
@@ -17,13 +19,14 @@ def bald_sampling() -> QueryStrategy:
         reference="Houlsby et al. 2011, arXiv 1112.5745; Gal, Islam and Ghahramani 2017",
         uses_explanations=False,
         needs=frozenset({"dropout_probabilities"}),
-        choose=_choose_by_mutual_information,
+        score=_mutual_information,
     )
 
 
-def _choose_by_mutual_information(scores: PoolScores, size: int, rng: np.random.Generator) -> Indices:  # noqa: ARG001
+def _mutual_information(scores: PoolScores) -> Floats:
     passes = scores.dropout_probabilities  # (n, T, C)
     assert passes is not None
     total = scoring.entropy(passes.mean(axis=1, dtype=np.float64))
-    of_each_pass = scoring.entropy(passes).mean(axis=1)
-    return highest(total - of_each_pass, size)
+    gains: Floats = total - scoring.entropy(passes).mean(axis=1)
+    gains[gains < LEAST] = 0.0
+    return gains

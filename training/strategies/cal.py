@@ -3,8 +3,7 @@
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from training.strategies.interface import Indices, PoolScores, QueryStrategy, highest
-from training.strategies.uncertainty import choose_by_entropy
+from training.strategies.interface import Floats, PoolScores, QueryStrategy
 
 NEIGHBOURS = 10  # the authors'
 LEAST = float(np.finfo(np.float32).tiny)  # what a softmax in float32 rounds to 0 is about as small
@@ -21,16 +20,16 @@ def cal_sampling() -> QueryStrategy:
         reference="Margatina et al. 2021, arXiv 2109.03764, Algorithm 1",
         uses_explanations=False,
         needs=frozenset({"probabilities", "embeddings", "labeled"}),
-        choose=_choose_by_contrast,
+        score=_contrast,
     )
 
 
-def _choose_by_contrast(scores: PoolScores, size: int, rng: np.random.Generator) -> Indices:
+def _contrast(scores: PoolScores) -> Floats:
     assert scores.probabilities is not None
     assert scores.labeled is not None
     labeled = scores.labeled
     if not len(labeled.embeddings):
-        return choose_by_entropy(scores, size, rng)
+        return scores.entropy
     search = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(labeled.embeddings)), algorithm="brute")
     neighbours = search.fit(labeled.embeddings).kneighbors(scores.embeddings, return_distance=False)  # (n, m)
     log_own = np.log(np.maximum(scores.probabilities, LEAST))
@@ -38,4 +37,4 @@ def _choose_by_contrast(scores: PoolScores, size: int, rng: np.random.Generator)
     divergence = np.zeros(scores.n)
     for neighbour in neighbours.T:
         divergence += (labeled.probabilities[neighbour] * (log_theirs[neighbour] - log_own)).sum(axis=1)
-    return highest(divergence, size)
+    return divergence

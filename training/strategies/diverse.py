@@ -1,5 +1,6 @@
 """Explainable active learning with a varied query: the acquisition score within clusters, and no near-duplicates."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from service.model import scoring
 from training.strategies.clustering import best_of_each, filled_up, k_means, unit_length
 from training.strategies.interface import Indices, PoolScores, QueryStrategy, highest
+from training.strategies.xal import acquisition_sampling
 
 CANDIDATES = 4  # times the query size: how many of the highest acquisition scores are clustered
 NEAR = 0.98  # cosine similarity of h_0 above which two texts are near-duplicates
@@ -22,13 +24,9 @@ def diverse_xal_sampling(lambda_: float = scoring.LAMBDA) -> QueryStrategy:
     near-duplicates are they taken after all, the best first. A h_0 of length 0 is near to none. The query is in the
     order of its acquisition scores. lambda_: as for ``xal``.
     """
-    return QueryStrategy(
-        name="xal-diverse",
-        reference="Luo et al. 2023, Eq. 8, within the clusters of Zhdanov 2019, arXiv 1901.05954",
-        uses_explanations=True,
-        needs=frozenset({"probabilities", "explanation_scores", "embeddings"}),
-        choose=partial(_choose_diverse, lambda_=lambda_),
-    )
+    reference = "Luo et al. 2023, Eq. 8, within the clusters of Zhdanov 2019, arXiv 1901.05954"
+    ranking = acquisition_sampling("xal-diverse", reference, "paper", lambda_)
+    return replace(ranking, needs=ranking.needs | {"embeddings"}, choose=partial(_choose_diverse, lambda_=lambda_))
 
 
 def _choose_diverse(scores: PoolScores, size: int, rng: np.random.Generator, lambda_: float) -> Indices:

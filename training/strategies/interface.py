@@ -92,20 +92,28 @@ class QueryStrategy:
     reference: where it was published. uses_explanations: whether its model trains on explanations too; ranks: whether
     it then learns to rank them (Eq. 5) as well. acquisition: how its model combines the terms of Eq. 8, when it is
     asked for acquisition scores after the export. needs: the arrays of PoolScores that it reads, of NEEDS; with none,
-    the pool need not be scored. choose: (scores, size, rng) -> indices, first = ask first; call ``select``.
+    the pool need not be scored.
+    score: what it ranks the texts by, (n,), higher = ask first; None where no text has a score of its own. lambda_: the
+    weight of Eq. 8 where that score is s of Eq. 8, None where it is another. choose: (scores, size, rng) -> indices,
+    first = ask first, where these are not just the highest scores. To choose, call ``select``.
+    Raises ValueError without a score and a choice, or for a need that does not exist.
     """
 
     name: str
     reference: str
     uses_explanations: bool
     needs: frozenset[str]
-    choose: Callable[[PoolScores, int, np.random.Generator], Indices]
+    choose: Callable[[PoolScores, int, np.random.Generator], Indices] | None = None
     acquisition: scoring.Acquisition = "paper"
     ranks: bool = True
+    score: Callable[[PoolScores], Floats] | None = None
+    lambda_: float | None = None
 
     def __post_init__(self) -> None:
         if unknown := self.needs - set(NEEDS):
             raise ValueError(f"the strategy {self.name} needs {sorted(unknown)}; there is only {', '.join(NEEDS)}")
+        if self.choose is None and self.score is None:
+            raise ValueError(f"the strategy {self.name} has neither a score to rank by nor a rule to choose by")
 
     def select(self, scores: PoolScores, size: int, rng: np.random.Generator) -> Indices:
         """(size,) different indices into the unlabeled pool, first = ask first.
@@ -117,12 +125,18 @@ class QueryStrategy:
             raise ValueError(f"expected a query size from 1 to {scores.n}, the unlabeled texts; found {size}")
         if missing := [name for name in NEEDS if name in self.needs and getattr(scores, name) is None]:
             raise ValueError(f"the strategy {self.name} needs {', '.join(missing)} of the pool")
-        chosen = np.asarray(self.choose(scores, size, rng), dtype=np.int64)
+        chosen = np.asarray(self._choose(scores, size, rng), dtype=np.int64)
         if chosen.shape != (size,) or len(np.unique(chosen)) < size or chosen.min() < 0 or chosen.max() >= scores.n:
             raise ValueError(
                 f"the strategy {self.name} chose {chosen}; expected {size} different indices below {scores.n}"
             )
         return chosen
+
+    def _choose(self, scores: PoolScores, size: int, rng: np.random.Generator) -> Indices:
+        if self.choose is not None:
+            return self.choose(scores, size, rng)
+        assert self.score is not None  # one of the two is there
+        return highest(self.score(scores), size)
 
 
 def highest(scores: Floats, size: int) -> Indices:

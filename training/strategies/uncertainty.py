@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.strategies.interface import Indices, PoolScores, QueryStrategy, highest
+from training.strategies.interface import Floats, PoolScores, QueryStrategy
 
 
 def entropy_sampling() -> QueryStrategy:
@@ -12,7 +12,7 @@ def entropy_sampling() -> QueryStrategy:
         reference="Lewis and Gale 1994; Settles 2009, section 3.1",
         uses_explanations=False,
         needs=frozenset({"probabilities"}),
-        choose=choose_by_entropy,
+        score=lambda scores: scores.entropy,
     )
 
 
@@ -23,7 +23,7 @@ def least_confidence_sampling() -> QueryStrategy:
         reference="Lewis and Gale 1994; Culotta and McCallum 2005",
         uses_explanations=False,
         needs=frozenset({"probabilities"}),
-        choose=_choose_by_least_confidence,
+        score=_least_confidence,
     )
 
 
@@ -34,22 +34,17 @@ def breaking_ties_sampling() -> QueryStrategy:
         reference="Scheffer, Decomain and Wrobel 2001; Luo et al. 2005, JMLR 6",
         uses_explanations=False,
         needs=frozenset({"probabilities"}),
-        choose=_choose_by_margin,
+        score=_minus_margin,
     )
 
 
-def choose_by_entropy(scores: PoolScores, size: int, rng: np.random.Generator) -> Indices:  # noqa: ARG001
-    """The highest entropy first; see QueryStrategy.choose."""
-    return highest(scores.entropy, size)
-
-
-def _choose_by_least_confidence(scores: PoolScores, size: int, rng: np.random.Generator) -> Indices:  # noqa: ARG001
+def _least_confidence(scores: PoolScores) -> Floats:
     assert scores.probabilities is not None
     # Not 1 - max: the subtraction rounds, and would make ties of what differs.
-    return highest(-scores.probabilities.max(axis=1), size)
+    return -scores.probabilities.max(axis=1)
 
 
-def _choose_by_margin(scores: PoolScores, size: int, rng: np.random.Generator) -> Indices:  # noqa: ARG001
+def _minus_margin(scores: PoolScores) -> Floats:
     assert scores.probabilities is not None
     best_two = np.partition(scores.probabilities, -2, axis=1)[:, -2:]  # (n, 2), the higher one last
-    return highest(best_two[:, 0] - best_two[:, 1], size)
+    return best_two[:, 0] - best_two[:, 1]

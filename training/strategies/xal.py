@@ -1,12 +1,8 @@
 """Explainable active learning: ask for what the model is unsure of and cannot explain naturally (Eq. 8)."""
 
-from functools import partial
-
-import numpy as np
-
 from service.model import scoring
 from service.model.scoring import Acquisition
-from training.strategies.interface import Indices, PoolScores, QueryStrategy, highest
+from training.strategies.interface import QueryStrategy
 
 
 def xal_sampling(lambda_: float = scoring.LAMBDA) -> QueryStrategy:
@@ -35,17 +31,8 @@ def acquisition_sampling(
         reference=reference,
         uses_explanations=True,
         needs=frozenset({"probabilities", "explanation_scores"}),
-        choose=partial(_choose_by_acquisition_score, lambda_=lambda_, acquisition=acquisition),
         acquisition=acquisition,
         ranks=ranks,
+        score=lambda scores: scores.acquisition_scores(lambda_, acquisition),
+        lambda_=lambda_,
     )
-
-
-def _choose_by_acquisition_score(
-    scores: PoolScores,
-    size: int,
-    rng: np.random.Generator,  # noqa: ARG001
-    lambda_: float,
-    acquisition: Acquisition,
-) -> Indices:
-    return highest(scores.acquisition_scores(lambda_, acquisition), size)

@@ -27,6 +27,13 @@ def test_without_entropy_the_least_natural_explanation_comes_first() -> None:
     assert strategy.select(tied, 4, RNG).tolist() == [1, 3, 0, 2]
 
 
+def test_without_entropy_the_score_is_the_explanations_and_not_that_of_eq_8() -> None:
+    strategy = xal_without_entropy()
+    assert strategy.lambda_ is None
+    assert strategy.score is not None
+    assert strategy.score(SCORES).tolist() == [3.0, 1.0, 2.0]
+
+
 def test_without_ranking_the_choice_is_xals_for_every_lambda() -> None:
     rng = np.random.default_rng(1)
     scores = PoolScores(30, rng.dirichlet([1.0, 1.0], 30), -rng.exponential(1.0, 30))

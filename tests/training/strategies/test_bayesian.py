@@ -36,6 +36,14 @@ def test_bald_is_the_mutual_information_of_label_and_pass(seed: int, n: int, pas
     assert [information[index] for index in chosen] == pytest.approx(sorted(information, reverse=True), abs=1e-12)
 
 
-def test_passes_that_all_agree_keep_the_pools_order() -> None:
-    same = np.broadcast_to(np.array([0.2, 0.3, 0.5]), (6, 10, 3))
-    assert bald_sampling().select(PoolScores(6, dropout_probabilities=same), 4, RNG).tolist() == [0, 1, 2, 3]
+@pytest.mark.parametrize("classes", [2, 3, 77])
+def test_passes_that_agree_leave_the_pools_order(classes: int) -> None:
+    passes = np.repeat(np.random.default_rng(0).dirichlet([1.0] * classes, (50, 1)), 10, axis=1)
+    scores = PoolScores(50, dropout_probabilities=passes)
+    assert bald_sampling().select(scores, 50, RNG).tolist() == list(range(50))
+
+
+def test_passes_that_differ_a_little_are_told_from_those_that_agree() -> None:
+    passes = np.full((2, 2, 2), 0.5)
+    passes[1] += np.array([[1e-6, -1e-6], [-1e-6, 1e-6]])  # 2e-12 nats
+    assert bald_sampling().select(PoolScores(2, dropout_probabilities=passes), 2, RNG).tolist() == [1, 0]

@@ -56,6 +56,13 @@ def test_a_strategy_gets_what_it_needs_or_fails() -> None:
         strategy([0], needs=frozenset({"logits"}))
 
 
+def test_a_strategy_without_a_rule_of_its_own_chooses_the_highest_scores() -> None:
+    ranking = QueryStrategy("ranking", "none", False, frozenset(), score=lambda scores: np.arange(scores.n) % 3.0)
+    assert ranking.select(PoolScores(5), 4, RNG).tolist() == [2, 1, 4, 0]
+    with pytest.raises(ValueError, match="idle has neither a score to rank by nor a rule to choose by"):
+        QueryStrategy("idle", "none", False, frozenset())
+
+
 @pytest.mark.parametrize("chosen", [[0, 0], [0], [0, 3], [-1, 0], [0, 1, 2]])
 def test_a_strategy_that_chooses_wrongly_is_found_out(chosen: list[int]) -> None:
     with pytest.raises(ValueError, match="expected 2 different indices below 3"):

@@ -142,6 +142,37 @@ def test_what_each_strategy_needs() -> None:
     assert {name: set(query_strategy(name).needs) for name in STRATEGIES} == NEEDS
 
 
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if query_strategy(name).score])
+@settings(deadline=None, max_examples=25)
+@given(pools())
+def test_the_first_has_the_highest_score_of_those_that_rank(name: str, pool: tuple[PoolScores, int]) -> None:
+    scores, size = pool
+    strategy = query_strategy(name)
+    ranked = strategy.score(scores)  # type: ignore[misc]
+    assert ranked.shape == (scores.n,)
+    chosen = ranked[strategy.select(scores, size, np.random.default_rng(0))]
+    if not name.endswith("balanced"):
+        assert chosen[0] == ranked.max()
+        assert (np.diff(chosen) <= 0).all()
+
+
+def test_what_ranks_by_eq_8_knows_its_lambda_and_what_reads_explanations_has_a_score() -> None:
+    found = {name: query_strategy(name) for name in STRATEGIES}
+    by_eq_8 = {name for name, strategy in found.items() if strategy.lambda_ is not None}
+    assert by_eq_8 == {"xal", "xal-std", "xal-no-rank", "xal-diverse", "xal-balanced"}
+    for name in by_eq_8:
+        strategy, scores = query_strategy(name, lambda_=2.0), pools_of_three()
+        assert strategy.lambda_ == 2.0
+        assert strategy.score is not None
+        expected = scores.acquisition_scores(2.0, strategy.acquisition)
+        assert strategy.score(scores).tolist() == expected.tolist()
+    assert all(strategy.score for strategy in found.values() if "explanation_scores" in strategy.needs)
+
+
+def pools_of_three() -> PoolScores:
+    return PoolScores(3, np.array([[0.9, 0.1], [0.5, 0.5], [0.7, 0.3]]), np.array([-3.0, -1.0, -2.0]))
+
+
 def test_lambda_is_a_parameter_of_those_that_use_eq_8() -> None:
     with_lambda = {name for name, make in STRATEGIES.items() if "lambda_" in inspect.signature(make).parameters}
     assert with_lambda == {"xal", "xal-std", "xal-no-rank", "xal-diverse", "xal-balanced"}
