@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import pairwise_distances_argmin_min
+from sklearn.metrics import pairwise_distances_argmin
 
 from training.strategies.clustering import squared_distances
 from training.strategies.interface import Floats, Indices, PoolScores, QueryStrategy
@@ -43,8 +43,9 @@ def _choose_farthest(scores: PoolScores, size: int, rng: np.random.Generator) ->
     assert embeddings is not None
     assert labeled is not None
     if len(labeled.embeddings):
-        _, distances = pairwise_distances_argmin_min(embeddings, labeled.embeddings, metric="sqeuclidean")
-        return farthest_first(embeddings, np.maximum(distances, 0).astype(np.float64), size)
+        # The distances that come with these are rounded, so that a copy of a labeled text is not at 0.
+        nearest = pairwise_distances_argmin(embeddings, labeled.embeddings, metric="sqeuclidean")
+        return farthest_first(embeddings, squared_distances(embeddings, labeled.embeddings, nearest), size)
     to_mean = squared_distances(embeddings, embeddings.mean(axis=0))
     first = int(to_mean.argmin())
     to_first = squared_distances(embeddings, embeddings[first])

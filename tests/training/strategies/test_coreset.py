@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -38,9 +38,16 @@ def test_texts_that_coincide_keep_the_pools_order() -> None:
     assert coreset_sampling().select(scores, 3, RNG).tolist() == [0, 1, 2]
 
 
+def test_copies_of_labeled_texts_are_at_no_distance_and_keep_the_pools_order() -> None:
+    embeddings = np.random.default_rng(0).normal(size=(40, 384)).astype(np.float32)
+    scores = scores_of([*embeddings.tolist(), *(embeddings[:1] + 1e-3).tolist()], embeddings[::-1].tolist())
+    assert coreset_sampling().select(scores, 41, RNG).tolist() == [40, *range(40)]
+
+
 POINTS = arrays.arrays(np.int64, st.tuples(st.integers(1, 9), st.just(2)), elements=st.integers(-4, 4))
 
 
+@settings(deadline=None)
 @given(POINTS, POINTS)
 def test_it_is_k_center_greedy(pool: np.ndarray, labeled: np.ndarray) -> None:
     # Whole numbers, whose squared distances are exact, so that ties are ties.

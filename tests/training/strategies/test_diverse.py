@@ -21,11 +21,11 @@ def test_each_cluster_gives_its_highest_acquisition_score() -> None:
 
 
 def test_only_four_candidates_for_each_place_are_clustered() -> None:
-    # The fifth text has a direction of its own, but its score is too low to be looked at.
-    scores = pool([-5.0, -4.0, -3.0, -2.0, -1.0], [[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [-1.0, 1.0], [100.0, -900.0]])
-    assert diverse_xal_sampling().select(scores, 1, RNG).tolist() == [0]
-    wide = pool([-9.0] * 8 + [-1.0], [[float(index), 1.0] for index in range(8)] + [[-900.0, 1.0]])
-    assert 8 not in diverse_xal_sampling().select(wide, 2, RNG).tolist()
+    # The last text lies apart, a cluster of its own for two places: the eighth highest score is looked at, no ninth.
+    p, embeddings = [-9.0, -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0], [[float(index), 1.0] for index in range(8)]
+    eighth, ninth = (pool([*p, last], [*embeddings, [-900.0, 1.0]]) for last in (-2.5, -1.0))
+    assert diverse_xal_sampling().select(eighth, 2, RNG).tolist() == [0, 8]
+    assert 8 not in diverse_xal_sampling().select(ninth, 2, RNG).tolist()
 
 
 def test_near_duplicates_are_passed_over_for_the_next_best() -> None:
