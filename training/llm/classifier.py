@@ -16,7 +16,7 @@ from training.survey import Surveyor
 from training.teacher import Usage, clean
 from training.teacher_api import TeacherConfig
 
-RECIPE = 1  # raise it when the prompt or the reading of answers changes: results of another recipe are not taken over
+RECIPE = 2  # raise it when the prompt or the reading of answers changes: results of another recipe are not taken over
 SHOTS_STREAM = 7  # keeps the draw of shots apart from every other generator that is seeded with a small number
 
 
@@ -78,7 +78,7 @@ class LLMClassifier:
 
 def draw_shots(labeled: Sequence[Example], count: int, seed: int) -> list[Example]:
     """``count`` labeled texts for a prompt, drawn at random, as many of each label as there are or one fewer, in random
-    order; where a label has too few, others take their places.
+    order; where a label has too few, others take their places. It takes the labels of all ``labeled`` to draw so.
 
     Raises InputError where there are fewer texts than ``count``, or ``count`` is below 1.
     """

@@ -62,8 +62,16 @@ _THOUGHTS = re.compile(r"^.*</think(?:ing)?>|<think(?:ing)?>.*$", re.I | re.S)
 _ANSWER = re.compile(r"\banswer\b(?:\s+(?:is|would be|should be))?\W*(?P<said>[^\n.!?]*)")
 _CONTRACTED = re.compile(r"\b(can)not\b|n['’]t\b")
 _ENDING = "(?:s|es|d|ed|ment)?"
-# In front of a word: this is what the text is not. "Not only good" is read so too: better no label than a wrong one.
-_DENIED = re.compile(r"\b(?:not|never|neither|nor|than)\s+(?:\w+\s+)?$")
+# In front of a label, with up to five words between: this is what the text is not. "Not only good" is read so too, and
+# "not bad so it is good": better no label than a wrong one. A "but" ends it: "not bad but good", "nothing but good".
+_DENIES = (
+    r"\b(?:not|non|none|nothing|never|neither|nor|than|hardly|barely|scarcely|anything\s+but|far\s+from|instead\s+of"
+    r"|(?:no|without)(?!\s+(?:a\s+|any\s+)?(?:doubt|question)))"
+)
+_GAP = r"""["'”’»)]?(?:[^\S\n]+["'“‘«(]?|-)"""  # to the next word of the line, in quotes or not
+_DENIED = re.compile(rf"{_DENIES}{_GAP}(?:(?!but\b)\w+(?:['’]\w+)*{_GAP}){{0,5}}$")
+_LABEL = "_"  # in the place of a label that was named before: its own "not" denies no other
+_BLANK_LINE = re.compile(r"\n\s*\n")  # ends a sentence, as in "I do not see why\n\ngood"
 
 
 @dataclass(frozen=True)
@@ -92,15 +100,19 @@ class LabelChoice:
         What follows "the answer is" counts before all else that is said. Of words within one another the longest
         counts: "not relevant" does not name "relevant".
         """
-        said = _plain(_THOUGHTS.sub("", answer))
-        outright = [match["said"] for match in _ANSWER.finditer(said)]
+        said = _BLANK_LINE.sub(".\n", _plain(_THOUGHTS.sub("", answer)))
+        outright = [match["said"] for match in _ANSWER.finditer(said) if not _DENIED.search(said[: match.start()])]
         found = {label for piece in outright for label in self._labels(piece)} or self._labels(said)
         return found.pop() if len(found) == 1 else None
 
     def _labels(self, said: str) -> set[str]:
         said = clean(said)
-        matches = [match for match in self._pattern.finditer(said) if not _DENIED.search(said[: match.start()])]
-        labels = {label for match in matches for label in self._phrases[match["phrase"]]}
+        labels, before, end = set[str](), "", 0
+        for match in self._pattern.finditer(said):
+            before += said[end : match.start()]
+            if not _DENIED.search(before):
+                labels |= self._phrases[match["phrase"]]
+            before, end = before + _LABEL, match.end()
         alone = said.strip(" .,;:!?'()[]")
         return labels or {label for label in self.task.label_ids if label.casefold() == alone}
 
