@@ -25,6 +25,7 @@ from training.evaluation import evaluate
 from training.llm.classifier import RECIPE, LLMClassifier, draw_shots
 from training.llm.one_round import begin, finish, measured
 from training.llm.silver import check_loads, draw_unlabeled, learn_and_measure, right_share, silver_labels
+from training.locks import alone
 from training.pool import initial_set
 from training.run_data import read_splits
 from training.run_request import QUERY_SIZE
@@ -41,8 +42,9 @@ class BaselineOptions:
     """One ``xal llm`` as its user states it.
 
     llm: which LLM is asked. output: holds one run directory for each setting, ``llm-zero-shot`` and so on. settings: of
-    SETTINGS. shots: labeled texts in a few-shot prompt, drawn from the first ``query_size`` texts that a run with this
-    ``initial_set`` has labeled; None for 100, or for all of a smaller pool. silver: so many pool texts are labeled by
+    SETTINGS. shots: labeled texts in a few-shot prompt, drawn by label from the first ``query_size`` texts that a run
+    with this ``initial_set`` has labeled, so that few-shot costs ``query_size`` labels, as many as that run's first
+    round, and stands beside it; None for 100, or for all of a smaller pool. silver: so many pool texts are labeled by
     the LLM, None for all. model, trainer, device: what learns from these labels, and how, as for ``xal run``. seed: of
     the draws and of the training.
     """
@@ -92,8 +94,8 @@ def run_baselines(
     """Each setting's result the moment it is measured; a finished one is not repeated, an unfinished one asks only for
     what the LLM's cache lacks. note: is told what was decided for the user.
 
-    Raises InputError for whatever is wrong with files and settings, before an LLM is asked; TeacherError where the LLM
-    does not answer (see ``Surveyor.ask``).
+    Raises InputError for whatever is wrong with files and settings, before an LLM is asked, and for a setting that
+    another process is measuring; TeacherError where the LLM does not answer (see ``Surveyor.ask``).
     """
     baselines = _prepared(options, cache, progress)
     for said in baselines.splits.notes:
@@ -102,8 +104,8 @@ def run_baselines(
     if baselines.backbone and found.get("silver", True) is None:
         check_loads(baselines.backbone.source, baselines.task, baselines.trainer)
     for setting, before in found.items():
-        entry = before or baselines.measure(setting)
-        yield BaselineResult(setting, baselines.directory(setting), entry, repeated=before is not None)
+        entry, repeated = (before, True) if before is not None else baselines.measure(setting)
+        yield BaselineResult(setting, baselines.directory(setting), entry, repeated)
 
 
 def evaluate_answers(gold: Sequence[str], answers: Sequence[str | None], label_ids: Sequence[str]) -> dict[str, Any]:
@@ -134,7 +136,8 @@ def _prepared(options: BaselineOptions, cache: Path, progress: bool) -> _Baselin
     data = DataFile.of(options.data)
     test, dev = (DataFile.of(path) if path else None for path in (options.test, options.dev))
     splits = read_splits(task, data, test, dev)
-    size = min(QUERY_SIZE, len(splits.train)) if options.query_size is None else options.query_size
+    pool = len(splits.train)
+    size = min(QUERY_SIZE, pool) if options.query_size is None else options.query_size
     backbone = backbones.resolve(options.model, cache) if "silver" in options.settings else None
     try:
         trainer = TrainerConfig(**{**(backbone.training if backbone else {}), **options.trainer})
@@ -143,29 +146,32 @@ def _prepared(options: BaselineOptions, cache: Path, progress: bool) -> _Baselin
         raise InputError(
             f"trainer: {problem['loc'][0]}: {problem['msg'].lower()}, found {problem['input']!r}"
         ) from None
-    drawn: dict[str, list[Example]] = {"few-shot": [], "silver": []}
+    labeled, shots, unlabeled = list[Example](), list[Example](), list[Example]()
     if "few-shot" in options.settings:
+        if not 1 <= size <= pool:
+            raise InputError(f"--query-size: expected 1 to {pool} texts, the pool's size, found {size}")
         by_id = {example.id: example for example in splits.train}
-        ids = initial_set(splits.train, size, options.initial_set)
-        drawn["few-shot"] = draw_shots([by_id[id_] for id_ in ids], options.shots, options.seed)
+        labeled = [by_id[id_] for id_ in initial_set(splits.train, size, options.initial_set)]
+        shots = draw_shots(labeled, options.shots, options.seed)
     if "silver" in options.settings:
-        drawn["silver"] = draw_unlabeled(splits.train, options.silver, options.seed)
+        unlabeled = draw_unlabeled(splits.train, options.silver, options.seed)
     return _Baselines(
-        replace(options, query_size=size), options.llm, task, (data, test, dev), splits, drawn["few-shot"],
-        drawn["silver"], backbone, trainer, progress,
+        replace(options, query_size=size), options.llm, task, (data, test, dev), splits, labeled, shots, unlabeled,
+        backbone, trainer, progress,
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Baselines:
-    """Everything read, checked and drawn. files: data, test and dev; shots, unlabeled: what was drawn for the settings
-    few-shot and silver."""
+    """Everything read, checked and drawn. files: data, test and dev; labeled, shots: the texts whose labels few-shot
+    costs, and those of them that it shows; unlabeled: what the LLM labels for silver."""
 
     options: BaselineOptions
     llm: TeacherConfig
     task: Task
     files: tuple[DataFile, DataFile | None, DataFile | None]
     splits: Splits
+    labeled: list[Example]
     shots: list[Example]
     unlabeled: list[Example]
     backbone: Backbone | None
@@ -198,20 +204,33 @@ class _Baselines:
             content |= {"trainer": self.trainer.model_dump(), "device": self.options.device}
         return content
 
-    def measure(self, setting: str) -> dict[str, Any]:
-        """Measure a setting and write its run directory; returns the round."""
-        begin(self.directory(setting), self.config(setting))
-        shots = self.shots if setting == "few-shot" else []
+    def measure(self, setting: str) -> tuple[dict[str, Any], bool]:
+        """Measure a setting and write its run directory; returns the round, and whether another process has measured it
+        in the meantime, and not this one."""
+        directory, config = self.directory(setting), self.config(setting)
+        directory.mkdir(parents=True, exist_ok=True)
+        with alone(directory):
+            before = measured(directory, config)
+            if before is not None:
+                return before, True
+            begin(directory, config)
+            entry = self._round(setting)
+            finish(directory, entry)
+            return entry, False
+
+    def _round(self, setting: str) -> dict[str, Any]:
+        """A setting as metrics.json holds it. Its labels are those that people gave: for few-shot to all texts among
+        which its shots were drawn."""
+        labeled, shots = (self.labeled, self.shots) if setting == "few-shot" else ([], [])
         entry = self._from_silver() if setting == "silver" else self._from_answers(shots)
-        entry = {
+        return {
             "round": 0,
-            "n_labeled": len(shots),
+            "n_labeled": len(labeled),
             **entry,
             "n_test": len(self.splits.test),
-            "selected_ids": [shot.id for shot in shots],
+            "selected_ids": [example.id for example in labeled],
+            "shot_ids": [shot.id for shot in shots],
         }
-        finish(self.directory(setting), entry)
-        return entry
 
     def _from_answers(self, shots: Sequence[Example]) -> dict[str, Any]:
         """The LLM's own answers to the test texts."""

@@ -18,7 +18,11 @@ from service.model.errors import InputError
 from tests import tiny
 from tests.training.chat_server import ChatServer, Turn
 from tests.training_fixtures import SMALL
+from training.data import Example
+from training.llm import baselines
 from training.llm.baselines import BaselineOptions, BaselineResult, evaluate_answers, run_baselines
+from training.locks import alone
+from training.pool import initial_set
 from training.report import report
 from training.runs import read_run
 from training.teacher import TeacherBudgetError, TeacherError
@@ -122,8 +126,8 @@ def test_few_shot_shows_texts_of_the_initial_set_one_of_each_label(
         run(server, settings=["few-shot"])
         entry = metrics(tmp_path / "out" / "llm-few-shot")
         by_id = {row["id"]: row for row in rows}
-        shots = [by_id[id_] for id_ in entry["selected_ids"]]
-        assert entry["n_labeled"] == 3
+        shots = [by_id[id_] for id_ in entry["shot_ids"]]
+        assert len(shots) == 3
         assert {shot["label"] for shot in shots} == set(LABELS)
         assert all(shot["split"] == "train" for shot in shots)
         shown = "".join(
@@ -134,7 +138,27 @@ def test_few_shot_shows_texts_of_the_initial_set_one_of_each_label(
         assert all(prompt.startswith(shown) for prompt in server.prompts)
         run(server, settings=["few-shot"], output=tmp_path / "again")
         assert len(server.prompts) == 9  # the same shots, so the same questions
-    assert metrics(tmp_path / "again" / "llm-few-shot")["selected_ids"] == entry["selected_ids"]
+    assert metrics(tmp_path / "again" / "llm-few-shot")["shot_ids"] == entry["shot_ids"]
+
+
+def test_few_shot_costs_the_labels_of_all_texts_among_which_its_shots_are_drawn(
+    run: Run, knowing: Callable[[int, str], Turn], rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    with ChatServer(knowing) as server:
+        run(server, settings=["few-shot"], initial_set=1)
+    entry = metrics(tmp_path / "out" / "llm-few-shot")
+    pool = [Example(row["id"], {"text": row["text"]}, row["label"], "train") for row in rows[:24]]
+    assert entry["selected_ids"] == initial_set(pool, 12, 1)  # what a run's first round has labeled
+    assert entry["n_labeled"] == 12
+    assert set(entry["shot_ids"]) < set(entry["selected_ids"])
+
+
+def test_a_query_size_that_few_shot_does_not_draw_from_is_no_matter(
+    run: Run, knowing: Callable[[int, str], Turn]
+) -> None:
+    with ChatServer(knowing) as server:
+        (result,) = run(server, settings=["zero-shot"], query_size=100)
+    assert result.entry["n_labeled"] == 0
 
 
 def test_silver_trains_a_model_on_the_llms_labels_of_the_pool(
@@ -179,7 +203,7 @@ def test_finished_settings_are_not_repeated_and_reports_read_them(
     assert str(second[0]).endswith("(measured before)")
     runs = [read_run(result.directory) for result in first]
     assert [found.strategy for found in runs] == ["llm-zero-shot", "llm-few-shot", "llm-silver"]
-    assert [found.n_labeled for found in runs] == [[0], [3], [0]]
+    assert [found.n_labeled for found in runs] == [[0], [12], [0]]
     text = report([result.directory for result in first], tmp_path / "report")
     assert all(name in text for name in ("llm-zero-shot", "llm-few-shot", "llm-silver"))
 
@@ -213,7 +237,9 @@ def test_results_of_other_settings_are_refused_before_anything_is_asked(
         ({"settings": ["one-shot"]}, "expected settings of zero-shot, few-shot, silver; found one-shot"),
         ({"settings": []}, "found none"),
         ({"shots": 13}, "expected 1 to 12 shots"),
-        ({"query_size": 25}, "cannot draw 25 texts .* from a pool of 24"),
+        ({"query_size": 25}, "--query-size: expected 1 to 24 texts, the pool's size, found 25"),
+        ({"query_size": 0}, "--query-size: expected 1 to 24 texts, the pool's size, found 0"),
+        ({"query_size": -5}, "--query-size: expected 1 to 24 texts, the pool's size, found -5"),
         ({"silver": 25}, "expected 1 to 24 texts for the LLM to label"),
         ({"seed": -1}, "--seed: expected a number from 0 to .*, found -1"),
         ({"seed": 2**64}, "--seed: expected a number from 0 to"),
@@ -242,6 +268,34 @@ def test_wrong_options_are_refused_before_anything_is_asked(
             list(run_baselines(BaselineOptions(**options | wrong), cache=tmp_path, progress=False))
     assert server.prompts == []
     assert not (tmp_path / "out").exists()
+
+
+def test_a_setting_that_another_process_measures_is_refused_at_once(
+    run: Run, knowing: Callable[[int, str], Turn], tmp_path: Path
+) -> None:
+    directory = tmp_path / "out" / "llm-zero-shot"
+    directory.mkdir(parents=True)
+    with ChatServer(knowing) as server:
+        with alone(directory), pytest.raises(InputError, match="llm-zero-shot: another process is working on this run"):
+            run(server, settings=["zero-shot"])
+        assert server.prompts == []
+        assert not (directory / "config.yaml").exists()
+        (result,) = run(server, settings=["zero-shot"])
+    assert not result.repeated
+
+
+def test_what_another_process_has_measured_by_now_is_not_measured_again(
+    run: Run, knowing: Callable[[int, str], Turn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ChatServer(knowing) as server:
+        (first,) = run(server, settings=["zero-shot"])
+        looks = iter([None, first.entry])  # nothing there at the start, a result once the directory is held
+        monkeypatch.setattr(baselines, "measured", lambda directory, config: next(looks))  # noqa: ARG005
+        written = (first.directory / "metrics.json").stat().st_mtime_ns
+        (second,) = run(server, settings=["zero-shot"])
+    assert second.repeated
+    assert second.entry == first.entry
+    assert (first.directory / "metrics.json").stat().st_mtime_ns == written
 
 
 def test_notes_say_what_was_decided(example_files: dict[str, Path], rows: list[dict[str, str]], tmp_path: Path) -> None:
@@ -278,6 +332,7 @@ def test_a_server_that_refuses_leaves_nothing_finished(run: Run, tmp_path: Path)
 CHILD = """
 import sys
 from pathlib import Path
+from training.llm import baselines
 from training.llm.baselines import BaselineOptions, run_baselines
 from training.teacher_api import TeacherConfig
 url, task, data, folder = sys.argv[1:]
