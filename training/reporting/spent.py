@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from training.reporting.tables import Columns, Entry, Show, amount, part, value_at
 
-STAGES = ("teach", "train", "evaluate", "score", "select")
+STAGES = ("teach", "train", "evaluate", "score", "select", "map")
 
 
 def seconds(entry: Entry, stages: Iterable[str] | None = None) -> float:

@@ -72,8 +72,9 @@ def signed(value: float | None) -> str:
 
 
 def amount(value: float, form: str) -> str:
-    """What was spent, in this format; nothing where nothing was."""
-    return format(value, form) if value else ""
+    """What was spent, in this format; nothing where that would show as 0."""
+    shown = format(value, form)
+    return "" if shown == format(0, form) else shown
 
 
 def nested(*path: str) -> Show:
