@@ -184,9 +184,7 @@ def _label(run: Run, runs: Sequence[Run]) -> str:
     own = settings(run.config)
     keys = sorted({key for settings in siblings for key in settings})
     differing = [key for key in keys if len({s.get(key) for s in siblings if _in_group(key, s)}) > 1]
-    named = [
-        f"{key} {_shorten(own.get(key, BEFORE_THE_KEY.get(key, 'unset')))}" for key in differing if _in_group(key, own)
-    ]
+    named = [f"{key} {_shorten(key, own, siblings)}" for key in differing if _in_group(key, own)]
     return ", ".join([run.strategy, *named])
 
 
@@ -224,8 +222,13 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield f"{prefix}{key}", str(value)
 
 
-def _shorten(value: str) -> str:
-    return value if len(value) <= LONGEST_VALUE else f"...{value[3 - LONGEST_VALUE :]}"
+def _shorten(key: str, own: Mapping[str, str], siblings: Sequence[Mapping[str, str]]) -> str:
+    """A run's value of a setting: the end of a long one, or all of it where a sibling's other value ends alike."""
+    value, *others = (settings.get(key, BEFORE_THE_KEY.get(key, "unset")) for settings in (own, *siblings))
+    end = value[3 - LONGEST_VALUE :]
+    if len(value) <= LONGEST_VALUE or any(other != value and other.endswith(end) for other in others):
+        return value
+    return f"...{end}"
 
 
 def _load(directory: Path, name: str, parse: Any) -> Any:

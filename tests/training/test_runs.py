@@ -127,6 +127,16 @@ def test_other_settings_of_a_strategy_make_curves_of_their_own() -> None:
     ]
 
 
+def test_long_values_that_end_alike_are_told_apart() -> None:
+    models = ["/models/english/flan-t5-base-tuned", "/models/german/flan-t5-base-tuned", "a-rather-long-model-name"]
+    curves = learning_curves([run(name=model, model=model) for model in models])
+    assert [curve.label for curve in curves] == [
+        "xal, model /models/english/flan-t5-base-tuned",
+        "xal, model /models/german/flan-t5-base-tuned",
+        "xal, model ...r-long-model-name",
+    ]
+
+
 def test_a_setting_that_older_runs_do_not_have_is_none() -> None:
     assert len(learning_curves([run(name="old"), run(name="new", prefilter=None)])) == 1
 
