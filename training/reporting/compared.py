@@ -15,9 +15,9 @@ from training.reporting.drawing import (
     TEXT_COLOUR,
     caption,
     name_rows,
-    new_figure,
     plain_axes,
     png,
+    rows_figure,
     title,
 )
 from training.reporting.page import Grid, Note, Part, Picture, Section
@@ -27,7 +27,8 @@ from training.reporting.tables import Table, signed, table_of, text_table
 from training.runs import Curve, Run, settings
 
 FILE = "comparisons.png"
-AREA, TO_TARGET = "area under the curve", "labels to target"
+AT_LABELS, AREA, TO_TARGET = "macro-F1", "area under the curve", "labels to target"
+KINDS = (AT_LABELS, AREA, TO_TARGET)
 
 Measure = Callable[[Run], float]
 Pair = tuple[list[Run], list[Run]]  # of one initial set and seed; mostly one run each
@@ -48,9 +49,14 @@ class Comparison:
         return f"{self.first} against {self.second}"
 
     @property
-    def order(self) -> tuple[bool, bool, int, str]:
+    def kind(self) -> str:
+        """Which of KINDS its measure is: macro-F1 at any number of labels is one."""
+        return self.measure if self.measure in KINDS else AT_LABELS
+
+    @property
+    def order(self) -> tuple[int, int, str]:
         """Where its measure stands among all measures: macro-F1 by number of labels, the area, labels to target."""
-        return self.measure == TO_TARGET, self.measure == AREA, len(self.measure), self.measure
+        return KINDS.index(self.kind), len(self.measure), self.measure
 
 
 def comparisons(study: Study) -> list[list[Comparison]]:
@@ -135,13 +141,14 @@ def comparisons_section(study: Study) -> Section | None:
     found = comparisons(study)
     if not found:
         return None
-    parts: list[Part] = [Note(_method(study)), Picture(FILE, _picture(found), "The differences in the tables below")]
+    parts: list[Part] = [Note(method(study)), Picture(FILE, _picture(found), "The differences in the tables below")]
     for measure, compared in by_measure(found).items():
         parts.append(Grid(comparison_table(compared), measure[0].upper() + measure[1:]))
     return Section("Comparisons", parts)
 
 
-def _method(study: Study) -> str:
+def method(study: Study) -> str:
+    """What the columns of a comparison mean and how much they can show."""
     text = (
         "Difference: the first strategy minus the second, mean over pairs of runs with the same initial set, seed, "
         "data and settings. Interval: 95%, bootstrap over the pairs, seeded. Better or worse is said only where the "
@@ -207,24 +214,31 @@ def by_measure(found: Sequence[Sequence[Comparison]]) -> dict[str, list[Comparis
 
 def _picture(found: Sequence[Sequence[Comparison]]) -> bytes:
     """A row for each two strategies: mean difference as a dot, filled where there is a verdict; its interval."""
-    columns = max(len(group) for group in found)
-    figure = new_figure(1.5 + 0.27 * len(found), width=8 if columns < 3 else 9.5)
-    grid = figure.subplots(1, columns, sharey=True, squeeze=False)[0]
-    for column, axes in enumerate(grid):
+    shown, names = columns(found), [group[0].name for group in found]
+    figure = rows_figure(names, around=1.5, row=0.27, width=8 if len(shown) < 3 else 9.5)
+    grid = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axes, (name, rows) in zip(grid, shown.items(), strict=True):
         axes.axvline(0, color="#777777", lw=1, zorder=1)
-        for row, group in enumerate(found):
-            if column < len(group):
-                _dot(axes, row, group[column].difference)
+        for row, comparison in rows.items():
+            _dot(axes, row, comparison.difference)
         plain_axes(axes, grid="x")
         axes.tick_params(labelsize=8)
         axes.margins(x=0.08)
-    names = {column: {group[column].measure for group in found if column < len(group)} for column in range(columns)}
-    for axes, measures in zip(grid, names.values(), strict=True):
-        name = next(iter(measures)) if len(measures) == 1 else "macro-F1 at the last shared number of labels"
         title(axes, name, size=9)
-    name_rows(grid[0], [group[0].name for group in found])
+    name_rows(grid[0], names)
     caption(figure, "difference, mean and 95% interval; filled and coloured: better or worse")
     return png(figure)
+
+
+def columns(found: Sequence[Sequence[Comparison]]) -> dict[str, dict[int, Comparison]]:
+    """Title -> row -> comparison, one column for each kind of measure; two that share few labels do not have all."""
+    shown = {}
+    for kind in KINDS:
+        rows = {row: one for row, group in enumerate(found) for one in group if one.kind == kind}
+        measures = {one.measure for one in rows.values()}
+        if rows:
+            shown[measures.pop() if len(measures) == 1 else "macro-F1 at the shared end"] = rows
+    return shown
 
 
 def _dot(axes: Any, row: int, difference: Difference) -> None:

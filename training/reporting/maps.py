@@ -1,14 +1,24 @@
 """Selection maps: where in the space of h_0 a strategy asks for labels (the paper's Figures 6 and 10)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from training.reporting.drawing import COLOURS, METHOD, TEXT_COLOUR, new_figure, png, shortened, title
-from training.reporting.page import Note, Part, Picture, Section
+from training.reporting.drawing import (
+    COLOURS,
+    METHOD,
+    TEXT_COLOUR,
+    new_figure,
+    png,
+    quiet_about_glyphs,
+    title,
+    told_apart,
+    wrapped,
+)
+from training.reporting.page import Key, Note, Part, Picture, Section
 from training.reporting.pool_map import LABELED, REST, SELECTED, PoolMap, in_two_dimensions, map_file, read_map
 from training.reporting.study import Study, representatives
 from training.runs import Run
@@ -23,6 +33,7 @@ STATES = {
     SELECTED: ("selected next", "*", 85, 1.0, "#000000"),
 }
 MORE_COLOURS = (*COLOURS, "#000000", "#B8A800")
+NAME_WIDTH, LINE_WIDTH = 70, 42  # characters of a strategy's name, and of a line above a map
 
 
 @dataclass(frozen=True)
@@ -50,10 +61,28 @@ def maps_section(study: Study, *, progress: bool = True) -> Section | None:
         "which at most about a thousand are drawn. The first run of a strategy that saved maps; first, middle and last "
         "of its rounds with texts selected, as far as six maps go."
     )
+    classes = sorted({int(label) for one in drawn for label in one.pool_map.label})
+    colours, names = class_colours(len(classes)), class_names(classes, label_ids(study))
     picture = Picture(
-        FILE, _picture(drawn, label_ids(study)), "Maps of the pool with labeled and selected texts marked"
+        FILE, _picture(drawn, classes, colours, names), "Maps of the pool with labeled and selected texts marked"
     )
-    return Section("Selection maps", [picture, note, *warnings])
+    key = Key("Colour of each gold label", list(zip(colours, names, strict=True)))
+    return Section("Selection maps", [picture, key, note, *warnings])
+
+
+def class_colours(n: int) -> list[str]:
+    """A colour for each of n classes, all different: fixed ones as far as they go, else a whole scale of them."""
+    if n <= len(MORE_COLOURS):
+        return list(MORE_COLOURS[:n])
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return [to_hex(colour) for colour in colormaps["turbo"](np.linspace(0, 1, n))]
+
+
+def class_names(classes: Sequence[int], labels: Sequence[str]) -> list[str]:
+    """The task's labels by their places in it, and a number for what it does not name."""
+    return [labels[label] if 0 <= label < len(labels) else f"label {label}" for label in classes]
 
 
 def label_ids(study: Study) -> list[str]:
@@ -66,13 +95,15 @@ def _readable(study: Study) -> tuple[list[tuple[int, str, PoolMap]], list[Part]]
     """(place among its run's, name, map) of one run for each curve, and a warning for each unreadable file."""
     found: list[tuple[int, str, PoolMap]] = []
     warnings: list[Part] = []
-    for curve in sorted(representatives(study.curves), key=lambda curve: curve.runs[0].strategy != METHOD):
+    curves = sorted(representatives(study.curves), key=lambda curve: curve.runs[0].strategy != METHOD)
+    names = told_apart([curve.label for curve in curves], NAME_WIDTH)
+    for curve, name in zip(curves, names, strict=True):
         for run in curve.runs:
             maps: list[tuple[str, PoolMap]] = []
             for number, labels in _rounds(run):
                 path = map_file(run.directory, number)
                 try:
-                    maps.append((f"{shortened(curve.label, 30)}, {labels} labels", read_map(path)))
+                    maps.append((f"{name}, {labels} labels", read_map(path)))
                 except (ValueError, OSError) as error:
                     warnings.append(Note(f"{path}: no map to draw: {error}.", warning=True))
             maps = [pair for pair in maps if (pair[1].state == SELECTED).any()] or maps[-1:]
@@ -107,35 +138,34 @@ def _fewer(wanted: Sequence[tuple[int, str, PoolMap]]) -> list[tuple[int, str, P
     return [entry for entry in wanted if id(entry) in kept]
 
 
-def _picture(drawn: Sequence[_Drawn], labels: Sequence[str]) -> bytes:
+def _picture(drawn: Sequence[_Drawn], classes: Sequence[int], colours: Sequence[str], names: Sequence[str]) -> bytes:
     columns = min(COLUMNS, len(drawn))
     rows = -(-len(drawn) // columns)
-    classes = sorted({int(label) for one in drawn for label in one.pool_map.label})
     figure = new_figure(0.9 + 3.3 * rows, width=max(6.0, 3.3 * columns))
     grid = figure.subplots(rows, columns, squeeze=False).flat
     for axes in grid:
         axes.set_visible(False)
     for axes, one in zip(figure.axes, drawn, strict=False):
         axes.set_visible(True)
-        _scatter(axes, one, classes)
-    _legend(figure, classes, labels)
+        _scatter(axes, one, dict(zip(classes, colours, strict=True)))
+    _legend(figure, colours, told_apart(names, 24))
     return png(figure)
 
 
-def _scatter(axes: Any, one: _Drawn, classes: Sequence[int]) -> None:
+def _scatter(axes: Any, one: _Drawn, colours: Mapping[int, str]) -> None:
     for state, (_, mark, size, opacity, edge) in STATES.items():
-        for order, label in enumerate(classes):
+        for label, colour in colours.items():
             here = (one.pool_map.state == state) & (one.pool_map.label == label)
             axes.scatter(
                 *one.points[here].T,
-                c=_colour(order),
+                c=colour,
                 marker=mark,
                 s=size,
                 alpha=opacity,
                 edgecolors=edge,
                 linewidths=0.5,
             )
-    title(axes, one.name, size=9)
+    title(axes, wrapped(one.name, LINE_WIDTH), size=9)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_color("#CCCCCC")
@@ -145,22 +175,18 @@ def _scatter(axes: Any, one: _Drawn, classes: Sequence[int]) -> None:
     axes.set_ylim(low[1] - pad[1], high[1] + pad[1])
 
 
-def _colour(order: int) -> str:
-    return MORE_COLOURS[order % len(MORE_COLOURS)]
-
-
-def _legend(figure: Any, classes: Sequence[int], labels: Sequence[str]) -> None:
+def _legend(figure: Any, colours: Sequence[str], classes: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
     def sample(mark: str, colour: str, edge: str, size: float) -> Any:
         return Line2D([], [], ls="", marker=mark, mfc=colour, mec=edge, ms=size)
 
     marks = [sample(mark, "#BBBBBB", edge, size**0.5 + 1) for _, mark, size, _, edge in STATES.values()]
-    names = [state[0] for state in STATES.values()]
-    marks += [sample("o", _colour(order), "none", 7) for order in range(len(classes))]
-    names += [shortened(labels[label], 24) if 0 <= label < len(labels) else f"label {label}" for label in classes]
+    marks += [sample("o", colour, "none", 7) for colour in colours]
+    names = [*(state[0] for state in STATES.values()), *classes]
     names = [name if not name.startswith("_") else f" {name}" for name in names]  # matplotlib hides such names
-    legend = fitting_legend(figure, marks, names)
+    with quiet_about_glyphs():
+        legend = fitting_legend(figure, marks, names)
     for text in legend.get_texts():
         text.set_parse_math(False)
         text.set_color(TEXT_COLOUR)

@@ -35,6 +35,14 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Key:
+    """What the colours of a picture mean: (colour as ``#RRGGBB``, name), for names that no picture can spell."""
+
+    title: str
+    colours: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class Fold:
     """What opens on a click: the name in bold, the facts behind it, a path, and the tables below."""
 
@@ -44,7 +52,7 @@ class Fold:
     grids: Sequence[Grid]
 
 
-Part = Note | Picture | Grid | Fold
+Part = Note | Picture | Grid | Key | Fold
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,8 @@ def _part(part: Part) -> str:
         return f'<figure><img src="data:image/png;base64,{image}" alt="{escape(part.alternative)}"></figure>\n'
     if isinstance(part, Grid):
         return _grid(part)
+    if isinstance(part, Key):
+        return _key(part)
     path = f" <code>{escape(part.path)}</code>" if part.path else ""
     summary = f"<strong>{escape(part.name)}</strong> {escape(part.facts)}{path}"
     return f"<details><summary>{summary}</summary>\n{''.join(map(_grid, part.grids))}</details>\n"
@@ -109,6 +119,14 @@ def _grid(grid: Grid) -> str:
     kind = "table prose" if grid.prose else "table"
     inside = f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>"
     return f'{title}<div class="{kind}"><table>\n{inside}\n</table></div>\n'
+
+
+def _key(key: Key) -> str:
+    rows = "\n".join(
+        f'<tr><td class="colour" style="background: {escape(colour)}"></td><td>{escape(name)}</td></tr>'
+        for colour, name in key.colours
+    )
+    return f'<h3>{escape(key.title)}</h3>\n<div class="key"><table>\n<tbody>\n{rows}\n</tbody>\n</table></div>\n'
 
 
 _STYLE = """
@@ -130,6 +148,8 @@ th { color: var(--soft); font-weight: 600; border-bottom: 1px solid var(--line);
 th:first-child, td:first-child { text-align: left; } tbody tr + tr td { border-top: 1px solid #f0f0f0; }
 .prose th, .prose td { text-align: left; white-space: normal; vertical-align: top; overflow-wrap: anywhere; }
 .prose td { min-width: 5.5rem; max-width: 24rem; }
+.key table { width: auto; margin: 0 0 .75rem; } .key td { text-align: left; white-space: normal; }
+.key .colour { width: 1.5rem; border-radius: 4px; }
 details { margin: .5rem 0; } summary { cursor: pointer; padding: .35rem 0; overflow-wrap: anywhere; }
 code { color: var(--soft); font-size: .85em; margin-left: .5rem; }
 """

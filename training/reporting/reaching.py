@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from training.comparison import labels_to_target
-from training.reporting.drawing import looks, name_rows, new_figure, plain_axes, png, title
+from training.reporting.drawing import looks, name_rows, plain_axes, png, rows_figure, title
 from training.reporting.page import Grid, Note, Picture, Section
 from training.reporting.study import Study
 from training.reporting.tables import Table, table_of
@@ -62,7 +62,8 @@ def target_table(curves: Sequence[Curve], needed: Sequence[Needed]) -> Table:
 
 
 def _picture(curves: Sequence[Curve], needed: Sequence[Needed], target: float) -> bytes:
-    figure = new_figure(1.3 + 0.4 * len(curves))
+    names = [curve.title for curve in curves]
+    figure = rows_figure(names, around=1.3, row=0.4)
     axes = figure.add_subplot()
     last = max(run.n_labeled[-1] for curve in curves for run in curve.runs)
     first = min(run.n_labeled[0] for curve in curves for run in curve.runs)
@@ -72,7 +73,7 @@ def _picture(curves: Sequence[Curve], needed: Sequence[Needed], target: float) -
         _row(axes, row, [beyond if n is None else n for n in labels], beyond, look.colour)
     title(axes, f"labels until macro-F1 reaches {target:.3f}")
     plain_axes(axes, grid="x")
-    name_rows(axes, [curve.title for curve in curves])
+    name_rows(axes, names)
     margin = 0.04 * (beyond - first)
     axes.set_xlim(first - margin, (beyond if censored else last) + margin)
     whole = whole_ticks(axes.get_xticks(), first, last)

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 
-from training.reporting.drawing import looks, name_rows, new_figure, plain_axes, png, title
+from training.reporting.drawing import looks, name_rows, plain_axes, png, rows_figure, title
 from training.reporting.page import Grid, Note, Picture, Section
 from training.reporting.study import Study
 from training.reporting.tables import Table, mean, number, signed, table_of, values_at
 from training.runs import Curve
 
 FILE = "redundancy.png"
+NOTE = (
+    "How alike the texts of one batch are: for each chosen text the largest cosine similarity of its h_0 to another "
+    "one, mean over the batch, its rounds and runs; beside it that of a random batch. Higher: more alike."
+)
 
 
 def redundancy_section(study: Study) -> Section | None:
@@ -16,12 +20,8 @@ def redundancy_section(study: Study) -> Section | None:
     curves = [curve for curve in study.curves if _values(curve, "chosen") is not None]
     if not curves:
         return None
-    note = Note(
-        "How alike the texts of one batch are: for each chosen text the largest cosine similarity of its h_0 to "
-        "another one, mean over the batch, its rounds and runs; beside it that of a random batch. Higher: more alike."
-    )
     picture = Picture(FILE, _picture(study.curves, curves), "Similarity within chosen and random batches")
-    return Section("Redundancy of the selected batches", [picture, note, Grid(redundancy_table(curves))])
+    return Section("Redundancy of the selected batches", [picture, Note(NOTE), Grid(redundancy_table(curves))])
 
 
 def redundancy_table(curves: Sequence[Curve]) -> Table:
@@ -46,7 +46,8 @@ def _values(curve: Curve, name: str) -> float | None:
 def _picture(everyone: Sequence[Curve], curves: Sequence[Curve]) -> bytes:
     """A row for each strategy: its batches as a dot, random ones as an open dot, a line between."""
     colours = {curve.label: look.colour for curve, look in zip(everyone, looks(everyone), strict=True)}
-    figure = new_figure(1.3 + 0.32 * len(curves))
+    names = [curve.label for curve in curves]
+    figure = rows_figure(names, around=1.3, row=0.32)
     axes = figure.add_subplot()
     for row, curve in enumerate(curves):
         chosen, by_chance, colour = _values(curve, "chosen"), _values(curve, "random"), colours[curve.label]
@@ -57,6 +58,6 @@ def _picture(everyone: Sequence[Curve], curves: Sequence[Curve]) -> bytes:
     title(axes, "similarity within a batch")
     plain_axes(axes, grid="x")
     axes.margins(x=0.08)
-    name_rows(axes, [curve.label for curve in curves])
+    name_rows(axes, names)
     axes.set_xlabel("mean largest cosine similarity; filled: chosen, open: random")
     return png(figure)

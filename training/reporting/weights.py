@@ -7,7 +7,7 @@ import numpy as np
 
 from training.comparison import mean_interval
 from training.evaluation import area_under_curve
-from training.reporting.drawing import looks, new_figure, plain_axes, png, title
+from training.reporting.drawing import TEXT_COLOUR, looks, new_figure, plain_axes, png, title, told_apart
 from training.reporting.page import Grid, Note, Picture, Section
 from training.reporting.study import WEIGHTS, Study, setting
 from training.reporting.tables import Table, number, table_of
@@ -104,37 +104,55 @@ def _table(found: Sequence[tuple[str, Sequence[Curve]]]) -> Table:
     return table_of(rows)
 
 
+def series_names(groups: Sequence[Sequence[Curve]], key: str) -> list[str]:
+    """What each series of a weight is called: its strategy and, where that has several, what else they differ in."""
+    own = [settings(series[0].runs[0].config) for series in groups]
+    names = []
+    for mine in own:
+        siblings = [other for other in own if other["strategy"] == mine["strategy"]]
+        others = sorted({name for sibling in siblings for name in sibling} - {key})
+        differing = [name for name in others if len({sibling.get(name) for sibling in siblings}) > 1]
+        names.append(", ".join([mine["strategy"], *(f"{name} {mine.get(name, 'unset')}" for name in differing)]))
+    return told_apart(names, 40)
+
+
 def _picture(found: Sequence[tuple[str, Sequence[Curve]]]) -> bytes:
     """A column for each weight; above the last point, below the mean over the curve."""
     keys = list(dict.fromkeys(key for key, _ in found))
-    figure = new_figure(5.2, width=max(5.0, 3.4 * len(keys)))
+    columns = [[series for name, series in found if name == key] for key in keys]
+    figure = new_figure(5.2 + 0.16 * max(map(len, columns)), width=max(5.0, 3.4 * len(keys)))
     grid = figure.subplots(2, len(keys), squeeze=False, sharey="row")
-    for column, key in enumerate(keys):
-        groups = [series for name, series in found if name == key]
+    for column, (key, groups) in enumerate(zip(keys, columns, strict=True)):
         values = sorted({weight(curve, key) for series in groups for curve in series})
         for row in (0, 1):
             axes = grid[row][column]
-            for series, look in zip(groups, looks([series[0] for series in groups]), strict=True):
-                _line(axes, series, [values.index(weight(curve, key)) for curve in series], row, look)
+            styles = zip(groups, looks([series[0] for series in groups]), series_names(groups, key), strict=True)
+            for series, look, name in styles:
+                _line(axes, series, [values.index(weight(curve, key)) for curve in series], row, look, name)
             axes.set_xticks(range(len(values)), labels=[f"{value:g}" for value in values])
             axes.margins(x=0.12, y=0.15)
             plain_axes(axes)
             axes.tick_params(labelsize=8)
         title(grid[0][column], WEIGHTS[key], size=9)
         grid[1][column].set_xlabel("weight", fontsize=9)
+        _legend(grid[1][column])
     for row, name in enumerate(("macro-F1 at the end", "mean over the curve")):
         grid[row][0].set_ylabel(name, fontsize=9)
     return png(figure)
 
 
-def _line(axes: Any, series: Sequence[Curve], places: Sequence[int], which: int, look: Any) -> None:
+def _line(axes: Any, series: Sequence[Curve], places: Sequence[int], which: int, look: Any, name: str) -> None:
     values = [heights(curve, _shared(series))[which] for curve in series]
-    axes.plot(places, [np.mean(v) for v in values], color=look.colour, ls=look.line, marker=look.mark, lw=1.8, ms=5)
+    means = [np.mean(v) for v in values]
+    axes.plot(places, means, color=look.colour, ls=look.line, marker=look.mark, lw=1.8, ms=5, label=name)
     if all(len(v) > 1 for v in values):
         low, high = zip(*(mean_interval(v) for v in values), strict=True)
         axes.fill_between(places, low, high, color=look.colour, alpha=0.15, lw=0)
-    strategies = series[0].runs[0].strategy
-    axes.annotate(
-        strategies, (places[-1], float(np.mean(values[-1]))), xytext=(0, 7), textcoords="offset points",
-        ha="right", fontsize=8, color=look.colour, parse_math=False,
-    )  # fmt: skip
+
+
+def _legend(axes: Any) -> None:
+    """Below a column: its series differ from those of the next one, and their ends are too close for names."""
+    legend = axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3), frameon=False, fontsize=8)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+        text.set_color(TEXT_COLOUR)

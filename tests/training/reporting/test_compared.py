@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from training.reporting.compared import comparison_text, comparisons, comparisons_section, contests
+from training.reporting.compared import columns, comparison_text, comparisons, comparisons_section, contests
 from training.reporting.study import Study
 from training.runs import Run, learning_curves
 
@@ -88,6 +88,20 @@ def test_fewer_labels_are_better() -> None:
     ((_, _, labels),) = comparisons(Study.of(runs))
     assert labels.difference.verdict == "better"
     assert labels.difference.mean == pytest.approx(150 - (200 + 100 / 3))
+
+
+def test_every_column_of_the_picture_has_one_kind_of_measure() -> None:
+    until = {"until": {"target": 0.55}}
+    runs = [run("xal", 0, 0, 0.5, 0.6, **until), run("entropy", 0, 0, 0.4, 0.5, **until)]
+    runs += [run("random", 0, 0, 0.4, **until)]
+    found = comparisons(Study.of(runs))
+    assert [group[0].name for group in found] == ["xal against entropy", "xal against random", "entropy against random"]
+    shown = columns(found)
+    assert list(shown) == ["macro-F1 at the shared end", "area under the curve", "labels to target"]
+    assert [list(rows) for rows in shown.values()] == [[0, 1, 2], [0], [0, 1, 2]]
+    for name, rows in shown.items():
+        assert all(one.measure == name or one.measure.startswith("macro-F1 at ") for one in rows.values())
+    assert list(columns(found[1:])) == ["macro-F1 at 100 labels", "labels to target"]
 
 
 def test_what_the_page_says_of_method_and_limits() -> None:

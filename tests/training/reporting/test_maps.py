@@ -1,3 +1,5 @@
+import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -5,8 +7,8 @@ import pytest
 
 from tests.training.saved_runs import save_map, save_run
 from training.reporting.drawing import new_figure
-from training.reporting.maps import fitting_legend, label_ids, maps_section
-from training.reporting.page import Note
+from training.reporting.maps import class_colours, fitting_legend, label_ids, maps_section
+from training.reporting.page import Key, Note, html_page
 from training.reporting.pool_map import LABELED, MOST_TEXTS, REST, SELECTED, in_two_dimensions, read_map
 from training.reporting.study import Study
 from training.runs import read_run
@@ -93,6 +95,29 @@ def test_labels_are_those_of_the_first_run_that_names_them(tmp_path: Path) -> No
     runs = [save_run(tmp_path / "a"), save_run(tmp_path / "b", settings={"task": task})]
     assert label_ids(Study.of([read_run(directory) for directory in runs])) == ["b", "a"]
     assert label_ids(Study.of([read_run(runs[0])])) == []
+
+
+@pytest.mark.parametrize("n", [1, 8, 9, 12, 30])
+def test_every_class_has_a_colour_of_its_own(n: int) -> None:
+    colours = class_colours(n)
+    assert len(set(colours)) == len(colours) == n
+    assert all(re.fullmatch("#[0-9A-Fa-f]{6}", colour) for colour in colours)
+    assert class_colours(3) == class_colours(8)[:3]
+
+
+def test_what_the_font_cannot_spell_is_explained_by_the_page(tmp_path: Path) -> None:
+    names = ["\u597d\u8bc4", "\u5dee\u8bc4", "<b>"]
+    directory = save_run(tmp_path / "a", settings={"task": {"name": "\u4efb\u52a1", "labels": names}})
+    save_map(directory, 0, n=30, label=np.arange(30) % 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        section = maps_section(Study.of([read_run(directory)]), progress=False)
+    assert section is not None
+    (key,) = (part for part in section.parts if isinstance(part, Key))
+    assert key.colours == list(zip(class_colours(4), [*names, "label 3"], strict=True))
+    page = html_page("t", "", [section])
+    assert '<td class="colour" style="background: #D55E00"></td><td>\u597d\u8bc4</td>' in page
+    assert "<td>&lt;b&gt;</td>" in page
 
 
 @pytest.mark.parametrize("names", [["rest", "labeled", "next"], ["a class with a long name"] * 7, ["x" * 200]])

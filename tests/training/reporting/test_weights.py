@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from training.reporting.study import Study
-from training.reporting.weights import ablation_section, heights, sensitivity_section, varied
+from training.reporting.weights import ablation_section, heights, sensitivity_section, series_names, varied
 from training.runs import Run, learning_curves
 
 
@@ -37,6 +37,16 @@ def test_runs_that_differ_in_one_weight_alone_make_a_series() -> None:
         [1.0],
     ]
     assert varied(curves, "lambda") == []
+
+
+def test_series_of_one_strategy_are_called_by_what_else_they_differ_in() -> None:
+    curves = learning_curves([
+        *(run("xal", 0.5, lambda2=lambda2, **{"lambda": lambda_}) for lambda2 in (0.01, 0.1) for lambda_ in (0.3, 0.5)),
+        *(run("xal-diverse", 0.5, **{"lambda": lambda_}) for lambda_ in (0.3, 0.5)),
+    ])  # fmt: skip
+    series = varied(curves, "lambda")
+    assert series_names(series, "lambda") == ["xal, lambda2 0.01", "xal, lambda2 0.1", "xal-diverse"]
+    assert series_names(series[1:], "lambda") == ["xal", "xal-diverse"]
 
 
 def test_weights_that_a_run_never_read_make_no_series() -> None:
