@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from benchmarks.evidence_runs import key_of, run_of
 from benchmarks.tables import markdown, replace_generated, summary
-from training.reporting.compared import by_measure, comparison_table, comparisons
+from training.reporting.compared import by_measure, comparison_table, comparisons, method
+from training.reporting.costs import NOTE as COSTS
 from training.reporting.costs import costs_table
-from training.reporting.explaining import quality_table
+from training.reporting.explaining import meaning, quality_table
+from training.reporting.learning import CALIBRATION, SELECTION, SELECTION_NOTE, says_something
+from training.reporting.redundant import NOTE as SIMILARITY
 from training.reporting.redundant import redundancy_table
 from training.reporting.study import Study
-from training.reporting.tables import Table, mean, number, values_at, without_empty_columns
+from training.reporting.tables import Entry, Table, mean, number, table_of, values_at
 from training.runs import Curve
 
 MARK = "<!-- generated: python -m benchmarks.evidence --table -->"
+WIDTH = 120  # characters of a line of a note
+POINTS = (
+    "Mean over the runs of a strategy ± its standard error; dev, last: macro-F1 on dev at the last number of labels; "
+    f"{CALIBRATION}, on test at the same number."
+)
 
 Cell = Mapping[str, Any]
+
+
+class _Shown(NamedTuple):
+    """A table, its title, and what the tables of its kind are called and mean."""
+
+    title: str
+    table: Table
+    kind: str
+    note: str
 
 
 def write_page(cells: Sequence[Cell], page: Path) -> None:
@@ -29,30 +45,47 @@ def write_page(cells: Sequence[Cell], page: Path) -> None:
 
 
 def render(cells: Sequence[Cell]) -> str:
-    """The tables of every data set and backbone that something was measured on."""
+    """What the columns mean, then the tables of every data set and backbone that something was measured on."""
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         groups.setdefault(key_of(cell)[:2], []).append(cell)
-    parts = [_tables(data, model, own) for (data, model), own in groups.items()]
-    return "\n".join(parts) if parts else "Nothing has been measured yet.\n"
+    if not groups:
+        return "Nothing has been measured yet.\n"
+    tables = {place: _tables(Study.of([run_of(cell) for cell in own])) for place, own in groups.items()}
+    notes = dict.fromkeys((shown.kind, shown.note) for own in tables.values() for shown in own)
+    parts = ["### What the columns mean\n", *(_listed(f"**{kind}.** {note}") for kind, note in notes), ""]
+    for (data, model), own in groups.items():
+        parts.append(f"### {data}, {model}\n\n{_setting(own)}\n")
+        parts += [f"**{shown.title}**\n\n{markdown(shown.table[0], shown.table[1:])}" for shown in tables[data, model]]
+    return "\n".join(parts)
 
 
-def _tables(data: str, model: str, cells: Sequence[Cell]) -> str:
-    study = Study.of([run_of(cell) for cell in cells])
+def _setting(cells: Sequence[Cell]) -> str:
     config = cells[0]["config"]
     commits = sorted({str(cell["config"]["git_hash"])[:12] for cell in cells})
-    parts = [
-        f"### {data}, {model}\n\nQueries of {config['query_size']} texts, {config['num_beams']} beams; commits "
-        f"{', '.join(commits)}.\n",
-        _titled("Macro-F1 on test by number of labels, mean ± standard error over runs", points_table(study.curves)),
-    ]
+    return f"Queries of {config['query_size']} texts, {config['num_beams']} beams; commits {', '.join(commits)}."
+
+
+def _tables(study: Study) -> list[_Shown]:
+    """Those that have rows."""
+    curves = study.curves
+    explained = meaning({curve.runs[0].strategy for curve in curves})
+    found = [_Shown("Macro-F1 on test by number of labels", points_table(curves), "Macro-F1", POINTS)]
     for measure, compared in by_measure(comparisons(study)).items():
-        parts.append(_titled(f"Difference in {measure}, pairs of runs", comparison_table(compared)))
-    parts.append(_titled("Explanations of held-out texts, last round", quality_table(study.curves)))
-    parts.append(_titled("What chose: the terms of Eq. 8", selection_table(study.curves)))
-    parts.append(_titled("Similarity within a batch", redundancy_table([c for c in study.curves if _is_seen(c)])))
-    parts.append(_titled("Seconds a round", costs_table(list(study.curves))))
-    return "\n".join(part for part in parts if part)
+        title = f"Difference in {measure}, pairs of runs"
+        found.append(_Shown(title, comparison_table(compared), "Differences", method(study)))
+    found += [
+        _Shown("Explanations of held-out texts, last round", quality_table(curves), "Explanations", explained),
+        _Shown(
+            "What chose, mean over the runs and rounds that recorded it",
+            selection_table(curves),
+            "What chose",
+            SELECTION_NOTE,
+        ),
+        _Shown("Similarity within a batch", _similarity(curves), "Similarity", SIMILARITY),
+        _Shown("Seconds a round", costs_table(list(curves)), "Seconds", COSTS),
+    ]
+    return [shown for shown in found if len(shown.table) > 1]
 
 
 def points_table(curves: Sequence[Curve]) -> Table:
@@ -69,31 +102,27 @@ def points_table(curves: Sequence[Curve]) -> Table:
 
 
 def selection_table(curves: Sequence[Curve]) -> Table:
-    """Of strategies that score explanations: how far p and c spread, what part of the scores' variance p carries, and
-    how much of the choice is entropy's; whether high entropy and low p find what is predicted wrong (0.5 is chance).
-    Means over runs and rounds."""
-    columns = {
-        "std of p": ("explanation_score", "std"),
-        "std of c": ("entropy", "std"),
-        "correlation": ("correlation",),
-        "p's share": ("explanation_share",),
-        "also entropy's choice": ("overlap_with_entropy",),
-        "also chance's": ("overlap_with_random",),
-    }
-    errors = {"wrong": "predicted wrong", "entropy": "entropy finds these", "explanation": "p finds these"}
-    rows = [["strategy", *columns, *errors.values()]]
+    """The report's columns of a selection, for strategies that score explanations; means over runs and rounds."""
+    rows = []
     for curve in curves:
-        rounds = [entry for run in curve.runs for entry in run.rounds if entry.get("selection")]
+        strategy, rounds = curve.runs[0].strategy, [entry for entry in _rounds(curve) if entry.get("selection")]
         if rounds:
-            found = [values_at(rounds, "selection", *path) for path in columns.values()]
-            found += [values_at(rounds, "errors", name) for name in errors]
-            rows.append([curve.label, *(number(float(np.mean(values))) if values else "" for values in found)])
-    return without_empty_columns(rows)
+            means = {
+                name: number(mean(values_at(rounds, *path))) if says_something(name, strategy) else ""
+                for name, path in SELECTION.items()
+            }
+            rows.append({"strategy": curve.label, **means})
+    return table_of(rows) if rows else [[]]
 
 
-def _is_seen(curve: Curve) -> bool:
-    return bool(values_at([entry for run in curve.runs for entry in run.rounds], "redundancy", "chosen"))
+def _similarity(curves: Sequence[Curve]) -> Table:
+    seen = [curve for curve in curves if values_at(_rounds(curve), "redundancy", "chosen")]
+    return redundancy_table(seen) if seen else [[]]
 
 
-def _titled(title: str, table: Table) -> str:
-    return f"**{title}**\n\n{markdown(table[0], table[1:])}" if len(table) > 1 else ""
+def _rounds(curve: Curve) -> list[Entry]:
+    return [entry for run in curve.runs for entry in run.rounds]
+
+
+def _listed(text: str) -> str:
+    return textwrap.fill(text, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)

@@ -62,6 +62,28 @@ def test_what_chose_is_shown_of_those_that_score_explanations() -> None:
     assert "| xal | 0.100 | 0.300 | -0.200 | 0.050 | 0.900 | 0.100 | 0.400 | 0.700 | 0.550 |" in page
 
 
+def test_the_explanations_share_is_that_of_strategies_that_rank_by_eq_8() -> None:
+    def selecting(strategy: str, share: float | None) -> dict[str, Any]:
+        return cell(strategy, [0.4], selection={"entropy": {"std": 0.3}, "explanation_share": share})
+
+    page = render([selecting("xal-no-me", 0.034), selecting("xal", 0.05), selecting("xal-std", None)])
+    assert "| strategy | entropy, std | explanation's share |" in page
+    assert "| xal-no-me | 0.300 |  |" in page
+    assert "| xal | 0.300 | 0.050 |" in page
+    assert "| xal-std | 0.300 |  |" in page
+    assert "explanation's share |" not in render([selecting("xal-no-me", None)])
+
+
+def test_the_columns_are_explained_once_and_only_those_that_are_there() -> None:
+    reviews = [cell("xal", [0.4], redundancy={"chosen": 0.5, "random": 0.6}), cell("random", [0.5])]
+    page = render([*reviews, *({**one, "data": "mams"} for one in reviews)])
+    for said in ("dev, last: macro-F1 on dev", "minus the second", "cosine similarity of its h_0", "Seconds are those"):
+        assert " ".join(page.split()).count(said) == 1
+    assert "Ranking accuracy" not in page
+    assert page.startswith("### What the columns mean\n\n- **Macro-F1.** ")
+    assert "\n\n### product-reviews, minilm-minilm\n\n" in page
+
+
 def test_the_page_keeps_what_stands_around_its_marks(tmp_path: Path) -> None:
     page = tmp_path / "results.md"
     page.write_text(f"before\n{MARK}\nold\n{END}\nafter\n")

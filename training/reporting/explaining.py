@@ -17,7 +17,7 @@ def explanations_section(study: Study) -> Section | None:
     parts: list[Part] = []
     quality = quality_table(study.curves)
     if len(quality) > 1:
-        parts += [Grid(quality), Note(_meaning({curve.runs[0].strategy for curve in study.curves}))]
+        parts += [Grid(quality), Note(meaning({curve.runs[0].strategy for curve in study.curves}))]
     for curve in representatives(study.curves):
         table, where = examples_table(curve)
         if table:
@@ -30,14 +30,16 @@ def explanations_section(study: Study) -> Section | None:
     return Section("Explanations", parts) if parts else None
 
 
-def _meaning(strategies: set[str]) -> str:
+def meaning(strategies: set[str]) -> str:
+    """What the columns of ``quality_table`` mean. strategies: those that it has rows for, and others."""
     text = (
         "At the last number of labels that was measured, mean over the runs. Ranking accuracy: how often the "
         "explanation written for the gold label scores above one written for another label, on held-out texts; 0.5 is "
-        "chance; with its standard error over texts, and over the texts that are classified right. Different: "
-        "explanations that differ, over all. Consistency: how often a judge who sees the generated explanation alone "
-        "names the label that the model predicted; beside it how often that judge is right about the teacher's "
-        "explanations, which consistency cannot be read without."
+        "chance; beside it its standard error over texts; where right: of the texts alone that are classified right. "
+        "Different: explanations that differ, over all. Consistency: how often a judge who sees the generated "
+        "explanation alone names the label that the model predicted; beside it how often that judge is right about "
+        "the teacher's explanations, which consistency cannot be read without. Judges: words, a classifier of "
+        "words that learned from the explanations of the round's labeled texts; llm, the LLM that the run names."
     )
     if {"xal", "xal-no-rank"} <= strategies:
         text += " xal against xal-no-rank: with and without the ranking loss (the paper's Table 10)."

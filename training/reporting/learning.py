@@ -6,7 +6,7 @@ from training.evaluation import area_under_curve
 from training.figures import Level, headline, learning_curve_png, single_curves_png
 from training.reporting import spent
 from training.reporting.page import Fold, Grid, Note, Part, Picture, Section
-from training.reporting.study import Study, is_reference
+from training.reporting.study import Study, is_reference, ranks_by_acquisition
 from training.reporting.tables import (
     Columns,
     Entry,
@@ -25,6 +25,30 @@ from training.runs import Curve, Run
 
 CURVE_FILE, SINGLE_FILE = "learning_curve.png", "learning_curves_one_by_one.png"
 CROWDED = 4  # curves; of more, each is drawn on its own as well
+# What is told of a selection -> where it stands in a round.
+SELECTION = {
+    "explanation score, std": ("selection", "explanation_score", "std"),
+    "entropy, std": ("selection", "entropy", "std"),
+    "correlation": ("selection", "correlation"),
+    "explanation's share": ("selection", "explanation_share"),
+    "as in the paper": ("selection", "explanation_share_in_paper"),
+    "overlap with entropy": ("selection", "overlap_with_entropy"),
+    "with random": ("selection", "overlap_with_random"),
+    "predicted wrong": ("errors", "wrong"),
+    "entropy finds these": ("errors", "entropy"),
+    "explanation score finds these": ("errors", "explanation"),
+}
+SHARES = ("explanation's share", "as in the paper")
+CALIBRATION = "calibration error: the expected one, 0 to 1"
+SELECTION_NOTE = (
+    "Selection: how far the explanation score (p of Eq. 6) and the entropy spread over the unlabeled pool, in nats, "
+    "and their correlation; the explanation's share of the variance of the acquisition score (Eq. 8), for strategies "
+    "that rank by it, and where they standardise its terms, what that share would have been as in the paper; the share "
+    "of the chosen texts that entropy alone, or chance, would have chosen too; the share of the pool that is predicted "
+    "wrong, and how often such a text has the higher entropy, or the worse explanation score, than one predicted "
+    "right: 0.5 is chance. With a prefilter this describes the explained texts, and the share that it kept of those "
+    "with the highest scores is estimated from a sample of the others."
+)
 
 
 def curves_section(study: Study) -> Section | None:
@@ -57,8 +81,8 @@ def summary_section(study: Study) -> Section:
     parts.append(Grid(summary_table(study.everything)))
     parts.append(
         Note(
-            "Metrics at the last number of labels that all runs of a strategy reached, mean over its runs; calibration "
-            "error: the expected one, 0 to 1; minutes, tokens and cost of all its runs together."
+            "Metrics at the last number of labels that all runs of a strategy reached, mean over its runs; "
+            f"{CALIBRATION}; minutes, tokens and cost of all its runs together."
         )
     )
     classes = class_table(study.everything)
@@ -99,21 +123,12 @@ def class_table(curves: Sequence[Curve]) -> Table:
 
 def _classes(curve: Curve) -> Mapping[str, str]:
     labels = dict.fromkeys(str(label) for entry in curve.last_entries for label in part(entry, "per_class_f1"))
-    return {label: number(mean(values_at(curve.last_entries, "per_class_f1", label))) for label in labels}
+    return {f"F1 {label}": number(mean(values_at(curve.last_entries, "per_class_f1", label))) for label in labels}
 
 
 def rounds_section(study: Study) -> Section:
     """Every run, to be opened one by one."""
-    note = Note(
-        "Selection: how far the explanation score and the entropy spread over the unlabeled pool, in nats, and their "
-        "correlation; the explanation's share of the acquisition score's variance, and where the strategy standardises "
-        "the terms of Eq. 8, what that share would have been as in the paper; the share of the chosen texts that "
-        "entropy alone, or chance, would have chosen too; the share of the pool that is predicted wrong, and how often "
-        "such a text has the higher entropy, or the worse explanation score, than one predicted right: 0.5 is chance. "
-        "With a prefilter this describes the explained texts, and the share that it kept of those with the highest "
-        "acquisition scores is estimated from a sample of the others."
-    )
-    return Section("Runs", [note, *(_fold(run) for curve in study.everything for run in curve.runs)])
+    return Section("Runs", [Note(SELECTION_NOTE), *(_fold(run) for curve in study.everything for run in curve.runs)])
 
 
 def _fold(run: Run) -> Fold:
@@ -126,8 +141,18 @@ def _fold(run: Run) -> Fold:
 def rounds_tables(run: Run) -> dict[str, Table]:
     """One row for each round of a run: how good it was, what it took, and what its selection was like."""
     per_class = {f"F1 {label}": nested("per_class_f1", label) for label in part(run.rounds[-1], "per_class_f1")}
-    tables = {"Metrics": _METRICS | per_class, "Seconds and the teacher's bill": spent.BILL, "Selection": _SELECTION}
+    selection = {name: nested(*path) for name, path in SELECTION.items() if says_something(name, run.strategy)}
+    tables = {
+        "Metrics": _METRICS | per_class,
+        "Seconds and the teacher's bill": spent.BILL,
+        "Selection": selection | _PREFILTER,
+    }
     return {title: _rounds_table(run, columns) for title, columns in tables.items()}
+
+
+def says_something(name: str, strategy: str) -> bool:
+    """Whether this one of SELECTION describes the strategy's choice: no share in a score that it did not rank by."""
+    return name not in SHARES or ranks_by_acquisition(strategy)
 
 
 def _rounds_table(run: Run, columns: Columns) -> Table:
@@ -148,17 +173,7 @@ _METRICS: Columns = {
     "dev accuracy": nested("dev", "accuracy"),
     "dev calibration error": nested("dev", "calibration_error"),
 }
-_SELECTION: Columns = {
-    "explanation score, std": nested("selection", "explanation_score", "std"),
-    "entropy, std": nested("selection", "entropy", "std"),
-    "correlation": nested("selection", "correlation"),
-    "explanation's share": nested("selection", "explanation_share"),
-    "as in the paper": nested("selection", "explanation_share_in_paper"),
-    "overlap with entropy": nested("selection", "overlap_with_entropy"),
-    "with random": nested("selection", "overlap_with_random"),
-    "predicted wrong": nested("errors", "wrong"),
-    "entropy finds these": nested("errors", "entropy"),
-    "explanation score finds these": nested("errors", "explanation"),
+_PREFILTER: Columns = {
     "explained": lambda entry: _of_prefilter(entry, "explained"),
     "of": lambda entry: _of_prefilter(entry, "of"),
     "kept by the prefilter": nested("prefilter", "kept_share"),

@@ -86,6 +86,11 @@ def is_reference(strategy: str) -> bool:
     return strategy == UPPER_BOUND or strategy.startswith(LLM)
 
 
+def ranks_by_acquisition(strategy: str) -> bool:
+    """Whether a strategy weighs the terms of Eq. 8 against each other, so that these have shares in its choice."""
+    return UNUSED.get(strategy) != "lambda"
+
+
 def alike(one: Curve, other: Curve) -> bool:
     """Whether the strategy is all in which two curves differ, so that it explains what is between them.
 

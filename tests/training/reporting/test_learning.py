@@ -77,6 +77,18 @@ def test_the_rounds_of_a_run_are_shown_in_full(tmp_path: Path) -> None:
     assert choice[1][:-3] == ["16", "0.210", "0.300", "-0.010", "0.250", "0.938", "0.080"]
 
 
+def test_shares_in_the_acquisition_score_are_shown_of_strategies_that_rank_by_it(tmp_path: Path) -> None:
+    selection = {"entropy": {"std": 0.3}, "explanation_share": 0.25, "explanation_share_in_paper": 0.1}
+
+    def columns(strategy: str, found: dict[str, object]) -> list[str]:
+        run = read_run(save_run(tmp_path / f"{strategy}-{len(found)}", strategy=strategy, selection=found))
+        return rounds_tables(run)["Selection"][0]
+
+    assert columns("xal-std", selection) == ["labels", "entropy, std", "explanation's share", "as in the paper"]
+    assert columns("xal-no-me", selection) == ["labels", "entropy, std"]
+    assert columns("xal", {"entropy": {"std": 0.3}}) == ["labels", "entropy, std"]
+
+
 def test_classes_and_calibration_are_means_over_the_runs_at_the_last_shared_point(tmp_path: Path) -> None:
     entries = [(0.1, {"a": 0.2, "b": 0.8}), (0.3, {"a": 0.4})]
     runs = [
@@ -84,9 +96,14 @@ def test_classes_and_calibration_are_means_over_the_runs_at_the_last_shared_poin
         for seed, (error, classes) in enumerate(entries)
     ]
     (curve,) = learning_curves(runs)
-    assert class_table([curve]) == [["strategy", "a", "b"], ["xal", "0.300", "0.800"]]
+    assert class_table([curve]) == [["strategy", "F1 a", "F1 b"], ["xal", "0.300", "0.800"]]
     header, row = summary_table([curve])
     assert row[header.index("calibration error")] == "0.200"
+
+
+def test_a_class_may_be_called_as_a_column_is(tmp_path: Path) -> None:
+    run = read_run(save_run(tmp_path / "a", per_class_f1={"strategy": 0.5, "labels": 0.25}))
+    assert class_table(learning_curves([run])) == [["strategy", "F1 strategy", "F1 labels"], ["xal", "0.500", "0.250"]]
 
 
 def test_levels_are_the_references_and_the_target(tmp_path: Path) -> None:
