@@ -64,9 +64,9 @@ def report(run_dirs: Sequence[str | Path], output: str | Path) -> str:
     """
     study = Study.of(*find_runs(run_dirs))
     sections = [section for make in SECTIONS if (section := make(study)) is not None]
-    page = html_page(study.task_name, LEAD, sections)
+    page = _encoded(html_page(study.task_name, LEAD, sections))
     _write(Path(output), page, {picture.file: picture.png for section in sections for picture in section.pictures})
-    return "\n\n".join(filter(None, _terminal(study)))
+    return _encoded("\n\n".join(filter(None, _terminal(study)))).decode("utf-8")
 
 
 def _terminal(study: Study) -> list[str]:
@@ -79,12 +79,17 @@ def _terminal(study: Study) -> list[str]:
     ]
 
 
-def _write(output: Path, page: str, pictures: dict[str, bytes]) -> None:
+def _encoded(text: str) -> bytes:
+    """UTF-8, with ? for what has no place in it, such as bytes of a path that are not UTF-8."""
+    return text.encode("utf-8", "replace")
+
+
+def _write(output: Path, page: bytes, pictures: dict[str, bytes]) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name, picture in pictures.items():
             _replace(output / name, picture)
-        _replace(output / PAGE_FILE, page.encode("utf-8"))
+        _replace(output / PAGE_FILE, page)
         for name in set(PICTURES) - set(pictures):
             (output / name).unlink(missing_ok=True)
     except OSError as error:

@@ -190,6 +190,16 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     assert "a<b>" in page.text
 
 
+def test_a_path_that_is_not_utf_8_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
+    grid = tmp_path / os.fsdecode(b"caf\xe9")
+    begun = save_run(grid / "begun")
+    (begun / "metrics.json").write_text("[]")
+    save_run(grid / "finished")
+    shown = report([grid], tmp_path / "out")
+    assert "caf?/begun: no round is finished yet" in shown
+    assert "caf?/finished" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
 def test_runs_on_other_data_come_with_a_warning(tmp_path: Path) -> None:
     one, two = (
         save_run(tmp_path / "a", strategy="xal"),
