@@ -1,19 +1,23 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.training.saved_runs import save_run
-from training.reporting.beside_paper import paper_section, paper_task, table7
+from training.reporting.beside_paper import PAPER, paper_section, paper_task, table7
 from training.reporting.study import Study
 from training.runs import read_run
+from training.trainer import TrainerConfig
 
 
 @pytest.mark.parametrize(
     ("name", "task"),
     [
         ("rte", "rte"), ("MAMS", "mams"), ("mams-acsa", "mams"), ("CLEF (small)", "clef"), ("Covid-19", "covid19"),
-        ("covid19_stance", "covid19"), ("deba.2", "deba"), ("mrpc", "mrpc"), ("rtext", None), ("clef2019", None),
-        ("my-rte", None), ("product-sentiment", None), ("covid", None), ("", None),
+        ("covid19_stance", "covid19"), ("deba.2", "deba"), ("mrpc", "mrpc"), ("rtext", None), ("clef2019", "clef"),
+        ("Covid 19", "covid19"), ("COVID_19", "covid19"), ("DEBAgreement", "deba"), ("CLEF 2017 TAR", "clef"),
+        ("my-rte", None), ("stance-covid19", None), ("rte3", None), ("clef7", None), ("product-sentiment", None),
+        ("covid", None), ("covid190", None), ("", None),
     ],
 )  # fmt: skip
 def test_the_papers_tasks_are_known_by_the_beginning_of_a_name(name: str, task: str | None) -> None:
@@ -51,6 +55,43 @@ def test_ours_and_theirs_stand_below_each_other_where_both_have_a_number(tmp_pat
     ]
     for said in ("FLAN-T5-large", "ChatGPT", "Here: minilm", "by gpt-x", "1 initial set x 2 seeds", "600 test texts"):
         assert said in note.text  # type: ignore[union-attr]
+
+
+def said_of(*runs: Path) -> str:
+    section = paper_section(Study.of([read_run(directory) for directory in runs]))
+    assert section is not None
+    return section.parts[-1].text  # type: ignore[union-attr]
+
+
+def test_settings_that_are_not_the_papers_are_named(tmp_path: Path) -> None:
+    theirs = {"query_size": 100, "initial": "random", "prefilter": None, "warm_start": False, "lambda": 0.5,
+              "teacher": "gpt-x", "trainer": TrainerConfig().model_dump()}  # fmt: skip
+    ours = {**theirs, "query_size": 50, "initial": "diverse", "prefilter": {"ratio": 4.0, "sample": 9}, "lambda": 0.9,
+            "trainer": {**theirs["trainer"], "epochs": 6, "explanation_epochs": 3}}  # fmt: skip
+    shared: dict[str, Any] = {"task_name": "rte", "points": {100: 0.5}}
+    as_theirs = save_run(tmp_path / "a", **shared, settings=theirs)
+    assert "not the paper's" not in said_of(as_theirs)
+    said = said_of(as_theirs, save_run(tmp_path / "b", **shared, settings=ours))
+    assert (
+        "texts in the first set and in each round 50 (100), first set diverse (random), prefilter 4.0 (none), "
+        "lambda 0.9 (0.5), epochs 6 (10), epochs with explanations 3 (all). "
+    ) in said
+
+
+def test_the_papers_training_is_the_trainers_own() -> None:
+    of_trainer = {f"trainer.{name}": value for name, value in TrainerConfig().model_dump().items()}
+    for name, (_, in_paper) in PAPER.items():
+        if name.startswith("trainer."):
+            assert of_trainer[name] is None or str(of_trainer[name]) == in_paper
+
+
+def test_settings_that_a_run_from_labels_alone_never_read_are_not_named(tmp_path: Path) -> None:
+    shared: dict[str, Any] = {"task_name": "rte", "points": {100: 0.5}, "strategy": "random"}
+    settings = {"lambda": 0.9, "trainer": {"conditioning": "label"}}
+    assert "conditioning" not in said_of(save_run(tmp_path / "a", **shared, settings={**settings, "teacher": None}))
+    said = said_of(save_run(tmp_path / "b", **shared, settings={**settings, "teacher": "gpt-x"}))
+    assert "conditioning label (none)" in said
+    assert "Learned from explanations here, from labels alone in the paper: random. " in said
 
 
 def test_other_tasks_and_other_numbers_of_labels_have_no_such_section(tmp_path: Path) -> None:
