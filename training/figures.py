@@ -8,7 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from training.comparison import mean_interval
-from training.reporting.drawing import TEXT_COLOUR, Look, caption, looks, new_figure, plain_axes, png, shortened, title
+from training.reporting.drawing import (
+    TEXT_COLOUR,
+    Look,
+    caption,
+    looks,
+    new_figure,
+    plain_axes,
+    png,
+    title,
+    told_apart,
+    wrapped,
+)
 from training.reporting.tables import values_at
 from training.runs import Curve, Run, learning_curves
 
@@ -43,8 +54,7 @@ def learning_curve_png(curves: Sequence[Curve], metric: str = "macro_f1", levels
     """
     from matplotlib.ticker import FixedLocator, MaxNLocator
 
-    names = [*(curve.title for curve in curves), *(level.title for level in levels)]
-    lines = sum(_name(name).count("\n") + 1 for name in names)
+    lines = sum(name.count("\n") + 1 for name in _names(curves, levels))
     figure = new_figure(max(4.6, AROUND_AXES + LINE_HEIGHT * (lines + 1)))
     axes = figure.add_subplot()
     for curve, look in zip(curves, looks(curves), strict=True):
@@ -70,7 +80,8 @@ def single_curves_png(curves: Sequence[Curve], metric: str = "macro_f1") -> byte
     rows = -(-len(curves) // COLUMNS)
     figure = new_figure(0.5 + 1.75 * rows)
     grid = figure.subplots(rows, min(COLUMNS, len(curves)), sharex=True, sharey=True, squeeze=False).flat
-    for place, (axes, curve, look) in enumerate(zip(grid, curves, looks(curves), strict=False)):
+    names = told_apart([curve.label for curve in curves], 3 * 28)
+    for place, (axes, curve, name, look) in enumerate(zip(grid, curves, names, looks(curves), strict=False)):
         for other in curves:
             axes.plot(other.n_labeled, other.values(metric).mean(axis=0), color="#D0D0D0", lw=1, zorder=1)
         for run in curve.runs if len(curve.runs) > 1 else ():
@@ -78,7 +89,7 @@ def single_curves_png(curves: Sequence[Curve], metric: str = "macro_f1") -> byte
         _draw(axes, curve, look._replace(line="-", mark=""), metric, alpha=0.2)
         plain_axes(axes)
         axes.tick_params(labelsize=8, labelbottom=place + COLUMNS >= len(curves))
-        title(axes, textwrap.fill(shortened(curve.label), 28), size=8)
+        title(axes, textwrap.fill(name, 28), size=8)
     for axes in list(figure.axes)[len(curves) :]:
         axes.set_visible(False)
     caption(figure, "labeled texts; thin lines: single runs; grey: the other strategies' means")
@@ -105,14 +116,14 @@ def _name_lines(axes: Any, figure: Any, curves: Sequence[Curve], metric: str, le
     """Each curve's title to the right of its last point, in its colour: no legend to look up."""
     low, high = axes.get_ylim()
     left, right = axes.get_xlim()
-    names = [(curve.title, curve.n_labeled[-1], float(curve.values(metric)[:, -1].mean())) for curve in curves]
-    names += [(level.title, right, level.value) for level in levels]
+    ends = [(curve.n_labeled[-1], float(curve.values(metric)[:, -1].mean())) for curve in curves]
+    ends += [(right, level.value) for level in levels]
+    names = _names(curves, levels)
     styles = [*looks(curves), *(Look(TEXT_COLOUR, level.line, "") for level in levels)]
     line = LINE_HEIGHT / (figure.get_figheight() - AROUND_AXES)
-    sizes = [line * (_name(name).count("\n") + 1.15) for name, _, _ in names]
-    ends = [(value - low) / (high - low) for _, _, value in names]
-    heights = spread_apart(ends, sizes, low=-0.12, high=1.08)
-    for (name, n, value), look, height in zip(names, styles, heights, strict=True):
+    sizes = [line * (name.count("\n") + 1.15) for name in names]
+    heights = spread_apart([(value - low) / (high - low) for _, value in ends], sizes, low=-0.12, high=1.08)
+    for name, (n, value), look, height in zip(names, ends, styles, heights, strict=True):
         # To the sample of the line, not to the text, which it would strike through.
         axes.annotate(
             "",
@@ -134,7 +145,7 @@ def _name_lines(axes: Any, figure: Any, curves: Sequence[Curve], metric: str, le
             clip_on=False,
         )
         axes.annotate(
-            _name(name),
+            name,
             (1.11, height),
             xycoords="axes fraction",
             va="center",
@@ -148,8 +159,9 @@ def _name_lines(axes: Any, figure: Any, curves: Sequence[Curve], metric: str, le
     axes.set_xlim(left, right)
 
 
-def _name(name: str) -> str:
-    return textwrap.fill(shortened(name, 3 * NAME_WIDTH).replace(" run", "\N{NO-BREAK SPACE}run"), NAME_WIDTH)
+def _names(curves: Sequence[Curve], levels: Sequence[Level]) -> list[str]:
+    titles = [*(curve.title for curve in curves), *(level.title for level in levels)]
+    return [wrapped(name, NAME_WIDTH) for name in told_apart(titles, 3 * NAME_WIDTH)]
 
 
 def spread_apart(

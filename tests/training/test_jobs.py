@@ -129,7 +129,7 @@ def test_too_little_memory_is_said_with_what_helps(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 1")
 
     monkeypatch.setattr(QueryStrategy, "select", out_of_memory)
-    with pytest.raises(XalError, match="^CUDA out of memory; give --micro-batch-size or --num-beams a lower number"):
+    with pytest.raises(XalError, match=r"^CUDA out of memory; give --micro-batch-size or --num-beams a lower number"):
         run_loop(make_jobs("random")[0].options, tmp_path / "cache", progress=False)
 
 

@@ -95,7 +95,7 @@ def told_apart(names: Sequence[str], most: int) -> list[str]:
     return [name.replace("trainer.", "") for name in names]
 
 
-def shortened(name: str, most: int = 84) -> str:
+def shortened(name: str, most: int) -> str:
     """A name that leaves room for the picture: without the groups of settings, without the middle of a long one."""
     name = name.replace("trainer.", "")
     half = (most - 3) // 2
