@@ -127,7 +127,7 @@ def _llm_options(parser: argparse.ArgumentParser) -> None:
     add("--dev", type=Path, help="a development set in a file of its own")
     add("--settings", help="of zero-shot, few-shot, silver (default: zero-shot,few-shot,silver)")
     add("--shots", type=int, help="labeled texts in a few-shot prompt (default 8)")
-    help = "as for xal run: shots are drawn from its first texts, all of whose labels count (default 100, or a small pool)"
+    help = "as for xal run: shots are drawn of its first texts, whose labels all count (default 100, or a small pool)"
     add("--query-size", type=int, help=help)
     add("--initial-set", type=int, help="number of that first draw (default 0)")
     add("--silver", type=int, metavar="N", help="pool texts that the LLM labels for a model (default: all)")
