@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from service.model.errors import InputError
 
@@ -25,6 +27,21 @@ def alone(directory: Path) -> Iterator[None]:
 def in_turn(path: Path) -> Iterator[None]:
     """Wait until nobody else makes what is to stand at this path, whose folder is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        with lock.open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            if not _is_there(lock, stream):  # who held it has removed it: others may hold its successor
+                continue
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def _is_there(path: Path, stream: TextIO) -> bool:
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

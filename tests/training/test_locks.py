@@ -1,6 +1,7 @@
 """One process at a time: the second one is refused, or waits."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,28 @@ def test_who_comes_second_waits_for_the_first(tmp_path: Path) -> None:
         order.append("second")
     thread.join()
     assert order == ["first", "second"]
+    assert list(place.parent.iterdir()) == []
+
+
+def test_never_two_at_a_time_however_many_come_and_go(tmp_path: Path) -> None:
+    inside: list[int] = []
+    most = 0
+
+    def come_and_go(number: int) -> None:
+        nonlocal most
+        for _ in range(50):
+            with in_turn(tmp_path / "thing"):
+                inside.append(number)
+                most = max(most, len(inside))
+                inside.remove(number)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(come_and_go, range(4)))
+    assert most == 1
+
+
+def test_what_fails_lets_the_next_one_in(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), in_turn(tmp_path / "thing"):
+        _ = 1 // 0
+    with in_turn(tmp_path / "thing"):
+        pass

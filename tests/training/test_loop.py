@@ -47,7 +47,7 @@ def test_every_round_tells_what_the_reports_read(finished_run: Path) -> None:
         assert entry["n_test"] == 9
         assert 0 <= entry["dev"]["macro_f1"] <= 1
         assert 0 <= entry["dev"]["calibration_error"] <= 1
-        assert set(entry["seconds"]) == {"teach", "train", "evaluate", "score", "select"}
+        assert set(entry["seconds"]) == {"teach", "train", "evaluate", "score", "select", "map"}
         assert entry["teacher"]["cost"] == 0
     config = yaml.safe_load((finished_run / "config.yaml").read_text())
     assert config["strategy"] == "xal"
