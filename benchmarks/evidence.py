@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--strategy", default=STRATEGIES, help=f"(default {STRATEGIES})")
     add("--initial-set", default="0-2", help="(default 0-2)")
     add("--seed", default="0-1", help="(default 0-1)")
+    add("--budget", type=int, default=BUDGET, help=f"labels of a run (default {BUDGET})")
     add("--model", default=MODEL, help=f"backbone (default {MODEL})")
     add("--jobs", type=int, default=2, help="runs at a time (default 2)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")

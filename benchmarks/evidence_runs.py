@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import evidence_data
-from benchmarks.evidence import BUDGET, EXPLAINED, NUM_BEAMS, QUERY_SIZE, TRAINER, model_name
+from benchmarks.evidence import EXPLAINED, NUM_BEAMS, QUERY_SIZE, TRAINER, model_name
 from benchmarks.evidence_data import DataSet
 from benchmarks.results import append_cell, read_cells
 from service.model.errors import InputError
@@ -40,7 +40,7 @@ def missing_jobs(options: argparse.Namespace, cache: Path) -> list[Job]:
         strategy=grid.strategies[0],
         output=grid_directory(options),
         model=options.model,
-        budget=BUDGET,
+        budget=options.budget,
         query_size=QUERY_SIZE,
         num_beams=NUM_BEAMS,
         measure_explanations=EXPLAINED,

@@ -219,14 +219,14 @@ def test_the_command_runs_collects_and_runs_nothing_twice(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name, value in {"BUDGET": 8, "QUERY_SIZE": 4, "NUM_BEAMS": 1, "EXPLAINED": 2}.items():
+    for name, value in {"QUERY_SIZE": 4, "NUM_BEAMS": 1, "EXPLAINED": 2}.items():
         monkeypatch.setattr(evidence_runs, name, value)
     model = backbone_dir("t5")
     monkeypatch.setitem(evidence_runs.TRAINER, str(model), {"epochs": 1, "batch_size": 4})
     monkeypatch.setenv("XAL_CACHE", str(tmp_path / "cache"))
     results, runs = tmp_path / "results.jsonl", tmp_path / "runs"
     common = ["--data", "e-snli", "--esnli", str(esnli_file), "--model", str(model), "--device", "cpu", "--jobs", "1"]
-    common += ["--runs", str(runs), "--results", str(results), "--initial-set", "0", "--seed", "0"]
+    common += ["--runs", str(runs), "--results", str(results), "--initial-set", "0", "--seed", "0", "--budget", "8"]
     assert main([*common, "--strategy", "random"]) == 0
     assert "1 runs added" in capsys.readouterr().out
     assert main([*common, "--strategy", "random,xal"]) == 0
