@@ -55,7 +55,7 @@ def esnli_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def options(tmp_path: Path, **changed: Any) -> Namespace:
     """Those of the command, for one run of e-SNLI."""
     values = {"data": "e-snli", "strategy": "xal", "initial_set": "0", "seed": "0", "model": "minilm-minilm"}
-    values |= {"runs": tmp_path / "runs", "results": tmp_path / "results.jsonl", "device": "cpu"}
+    values |= {"runs": tmp_path / "runs", "results": tmp_path / "results.jsonl", "device": "cpu", "budget": 150}
     return Namespace(**(values | dict.fromkeys(("mams", "mams_explanations", "esnli")) | changed))
 
 
