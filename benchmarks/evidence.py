@@ -1,7 +1,7 @@
 """Do explanations save labels? Grids of runs on three data sets, kept in docs/results.jsonl, shown in docs/results.md.
 
 python -m benchmarks.evidence --data product-reviews                             # runs what is missing
-python -m benchmarks.evidence --data mams --mams FILE --mams-explanations FILE
+python -m benchmarks.evidence --data mams --budget 100 --mams FILE --mams-explanations FILE
 python -m benchmarks.evidence --data e-snli --esnli FILE
 python -m benchmarks.evidence --table                                            # the page's tables
 """

@@ -48,8 +48,14 @@ def missing_jobs(options: argparse.Namespace, cache: Path) -> list[Job]:
         trainer=TRAINER.get(options.model, {}),
         device=options.device,
     )
-    held = {key_of(cell) for cell in read_cells(options.results)}
-    wanted = [cell for cell in grid.cells() if (data.name, model_name(options.model), cell.name) not in held]
+    held = {key_of(cell): cell["config"]["budget"] for cell in read_cells(options.results)}
+    group = (data.name, model_name(options.model))
+    if others := {budget for key, budget in held.items() if key[:2] == group} - {options.budget}:
+        raise InputError(
+            f"--budget: the runs of {' with '.join(group)} in {options.results} have {min(others)} labels, not "
+            f"{options.budget}; give the same, or another --results"
+        )
+    wanted = [cell for cell in grid.cells() if (*group, cell.name) not in held]
     return [Job(cell.name, cell.options(common)) for cell in wanted]
 
 

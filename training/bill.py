@@ -13,19 +13,19 @@ from training.teacher import Usage
 BILL_FILE = ".bill.json"
 
 
-def billed(run: Path, number: int, purpose: str, usage: Usage) -> Usage:
+def billed(run: Path, training: str, purpose: str, usage: Usage) -> Usage:
     """What a purpose took in this round, all starts of the round together.
 
-    usage: of this start. What an earlier one has paid for came out of the cache now, and is no cached answer of the
-    round: that start knew which were. A start that was killed while it still asked has written nothing down here; the
-    teacher's cache has its requests.
+    training: digest of what the round's model learns from. usage: of this start. What an earlier one has paid for came
+    out of the cache now, and is no cached answer of the round: that start knew which were. A start that was killed
+    while it still asked has written nothing down here; the teacher's cache has its requests.
     """
-    bills = _read(run / BILL_FILE, number)
+    bills = _read(run / BILL_FILE, training)
     if purpose in bills:
         usage = Usage(**bills[purpose]) + replace(usage, cached=0)
     if usage.requests:
         bills[purpose] = asdict(usage)
-        write_atomically(run / BILL_FILE, json.dumps({"round": number, "bills": bills}))
+        write_atomically(run / BILL_FILE, json.dumps({"training": training, "bills": bills}))
     return usage
 
 
@@ -34,9 +34,9 @@ def close_bill(run: Path) -> None:
     (run / BILL_FILE).unlink(missing_ok=True)
 
 
-def _read(path: Path, number: int) -> dict[str, Any]:
+def _read(path: Path, training: str) -> dict[str, Any]:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    return dict(kept["bills"]) if kept["round"] == number else {}
+    return dict(kept["bills"]) if kept["training"] == training else {}

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from service.model.errors import InputError, XalError
-from training.loop import Loop
 from training.prefilter import Kept
 from training.run_request import RunOptions
 from training.setup import prepare
@@ -66,6 +65,16 @@ def check_at_once(at_once: int | None) -> None:
         raise InputError(f"--jobs: expected at least 1, found {at_once}")
 
 
+@contextmanager
+def _within_memory() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition(". ")[0]
+        raise XalError(f"{reason}; give --micro-batch-size or --num-beams a lower number and start again") from error
+
+
+@_within_memory()
 def run_loop(
     options: RunOptions, cache: Path, *, title: str = "", said: set[str] | None = None, progress: bool = True
 ) -> dict[str, Any]:
@@ -83,7 +92,7 @@ def run_loop(
         say(f"note: {note}")
     said.update(notes)
     entry: dict[str, Any] = {}
-    for entry in _within_memory(loop):
+    for entry in loop.rounds():
         seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in entry["seconds"].items())
         say(f"round {entry['round']}: {entry['n_labeled']} labels, macro-F1 {entry['macro_f1']:.3f} (s: {seconds})")
         if entry.get("prefilter"):
@@ -98,19 +107,11 @@ def run_loop(
     return entry
 
 
-def _within_memory(loop: Loop) -> Iterator[dict[str, Any]]:
-    try:
-        yield from loop.rounds()
-    except torch.OutOfMemoryError as error:
-        reason = str(error).partition(". ")[0]
-        raise XalError(f"{reason}; give --micro-batch-size or --num-beams a lower number and start again") from error
-
-
 def _prepare_once(job: Job, cache: Path) -> set[str]:
     """Make what most runs need (the backbone, its adaptation, the upper bound) once, with a progress bar, for each to
     find; returns the notes, which are said. What is wrong with this run, its own process says."""
     notes: list[str] = []
-    with suppress(XalError, OSError):
+    with suppress(Exception):
         _, notes = prepare(job.options, cache=cache)
     for note in notes:
         print(f"note: {note}", flush=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,9 @@ class Loop:
             rounds, pool = self._begin()
             yield from rounds
             chosen = rounds[-1]["queried_ids"] if rounds else self._initial_set()
-            if rounds:
-                self._drop_models(len(rounds) - 1, last=not chosen)  # which a kill has left
+            if rounds:  # a kill may have left models; a finished run keeps those that it was to keep
+                begun = replace(self, config=RunConfig.load(self.directory))
+                begun._drop_models(len(rounds) - 1, last=not chosen)
             while chosen:
                 pool.label(chosen)
                 rounds.append(self._round(len(rounds), chosen, pool))
@@ -125,7 +126,8 @@ class Loop:
         clock, labeled, unlabeled = Clock(), pool.labeled, pool.unlabeled
         with clock("teach"):
             explained = self._explain(labeled)
-            usage = billed(self.directory, number, "teacher", explained.usage)
+            learned = training_digest(labeled, explained)
+            usage = billed(self.directory, learned, "teacher", explained.usage)
         with clock("train"):
             maker = ModelMaker(
                 self.config, self.task, self.source, self.strategy.acquisition, self.shared, self.progress
@@ -136,7 +138,7 @@ class Loop:
         with clock("evaluate"):
             test = measure(predictor, self.splits.test, progress=self.progress)
             dev = measure(predictor, self.splits.dev, progress=self.progress) if self.splits.dev else None
-            explanations = self._measure_explanations(number, predictor, explained)
+            explanations = self._measure_explanations(learned, predictor, explained)
         to_query = self._to_query(len(labeled), test["macro_f1"])
         with clock("score"):
             scored = self._score(number, predictor, unlabeled, labeled, last=to_query == 0)
@@ -155,7 +157,7 @@ class Loop:
             "queried_ids": [scored.texts[index].id for index in next_query[:to_query]],
             "seconds": clock.seconds,
             "teacher": asdict(usage),
-            "training_data": predictor.manifest["lineage"]["training_data"],
+            "training_data": learned,
             "normaliser": _normaliser(scored.scores),
             **self._described(scored, gold, next_query),
             "explanations": explanations,
@@ -169,7 +171,7 @@ class Loop:
             return Explained({}, Usage())
         return self.teacher.explain({example.id: example.fields for example in texts})
 
-    def _measure_explanations(self, number: int, predictor: Predictor, explained: Explained) -> dict[str, Any] | None:
+    def _measure_explanations(self, learned: str, predictor: Predictor, explained: Explained) -> dict[str, Any] | None:
         """How good explanations of held-out texts are. ``usage`` is what the teacher and the judges took for these: a
         measurement's cost, not the method's."""
         examples = self.splits.explained
@@ -179,7 +181,7 @@ class Loop:
         judges = {"words": train_word_judge(explained.explanations), **{name: make() for name, make in self.judges}}
         found = measure_explanations(predictor, examples, theirs.explanations, judges, progress=self.progress)
         usage = sum((judge.usage for judge in judges.values()), theirs.usage)
-        return {**found, "usage": asdict(billed(self.directory, number, "explanations", usage))}
+        return {**found, "usage": asdict(billed(self.directory, learned, "explanations", usage))}
 
     def _to_query(self, n_labeled: int, macro_f1: float) -> int:
         """How many texts to label next: 0 where the budget is spent or the target is reached."""

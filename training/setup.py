@@ -206,8 +206,12 @@ def _config(
 def _begun_until(output: Path, share: float) -> Until | None:
     """Where the run that was begun in a directory stops, None where none was: its upper bound, measured again
     elsewhere, might be a little different."""
-    until = RunConfig.load(output).until if has_begun(output) else None
-    return until.model_copy(update={"share": share}) if until is not None else None
+    if not has_begun(output):
+        return None
+    until = RunConfig.load(output).until
+    if until is None:
+        raise InputError(f"{output} holds a run that was begun without --until; leave it out, or give another --output")
+    return until.model_copy(update={"share": share})
 
 
 def _adaptation(options: RunOptions, config: RunConfig) -> dict[str, Any]:

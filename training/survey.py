@@ -76,15 +76,15 @@ class Surveyor:
         a coroutine or a notebook, use ``await asyncio.to_thread(surveyor.ask, questions)``.
 
         Raises TeacherBudgetError before a request that could exceed the cap, TeacherError where the server refuses or
-        keeps failing, or the cache can no longer be written. Requests in flight are waited for and every answer is
-        kept.
+        keeps failing, or the cache can no longer be written. Requests in flight are waited for, and every answer that
+        can be kept is kept.
         """
         try:
             return self._ask(questions)
         except sqlite3.Error as error:
             raise TeacherError(
                 f"{self._role}: {self._config.cache_path} cannot be used ({error}); check the disk's free space and "
-                "the file's permissions, and start again: it keeps every answer that came"
+                "the file's permissions, and start again: what it holds is not asked for again"
             ) from error
 
     def _ask(self, questions: Mapping[K, tuple[str, str]]) -> Answers[K]:
@@ -127,7 +127,7 @@ class _Survey:
         self._in_flight = 0
         self._settled = asyncio.Event()  # set whenever a request's bill becomes known
         self._stop = asyncio.Event()  # set at the first failure
-        self._failure: TeacherError | None = None
+        self._failure: TeacherError | sqlite3.Error | None = None
         self._jitter = random.Random()  # its own: waiting must not move a generator that results depend on
 
     async def run(self, transport: httpx2.AsyncBaseTransport | None, progress: bool) -> None:
@@ -137,6 +137,8 @@ class _Survey:
             async with self._config.client(transport) as client:
                 workers = min(self._config.concurrency, len(self._questions))
                 await asyncio.gather(*(self._work(client, queue, bar) for _ in range(workers)))
+        if isinstance(self._failure, sqlite3.Error):
+            raise self._failure
         if self._failure is not None:
             raise type(self._failure)(
                 f"{self._role}: {self._failure}. {self._answered} of {len(self._questions)} answers came and are "
@@ -147,7 +149,7 @@ class _Survey:
         for name, question in queue:
             try:
                 await self._answer(client, name, question)
-            except TeacherError as error:
+            except (TeacherError, sqlite3.Error) as error:
                 self._failure = self._failure or error
                 self._stop.set()
             if self._stop.is_set():

@@ -123,8 +123,8 @@ def served_model(base_url: str, api_key: str) -> str:
     except (OpenAIError, ValueError, AttributeError, TypeError) as error:
         if isinstance(error, APIConnectionError) or getattr(error, "status_code", None) in BUSY:
             raise TeacherError(
-                f"{base_url} does not say which model it serves, for it does not answer; start the server, check its "
-                "address (most end in /v1), or name the model with --teacher-model"
+                f"{base_url} does not say which model it serves: it cannot be reached, or is busy; start the server, "
+                "check its address (most end in /v1), or name the model with --teacher-model"
             ) from None
         return "default"
     if len(names) > 1:

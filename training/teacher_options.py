@@ -122,6 +122,7 @@ def _flag(role: str, given: Mapping[str, Any]) -> str:
 def _config(role: str, url: str, given: dict[str, Any]) -> Any:
     from pydantic import ValidationError
 
+    from training.teacher import TeacherError
     from training.teacher_api import TeacherConfig, served_model
 
     variable = given.pop("key_from", None)
@@ -133,8 +134,8 @@ def _config(role: str, url: str, given: dict[str, Any]) -> Any:
     if "model" not in given:
         try:
             given["model"] = served_model(url, key or "none")
-        except InputError as error:  # which names the teacher's option
-            raise InputError(str(error).replace(f"--{TEACHER}-", f"--{role}-")) from None
+        except (InputError, TeacherError) as error:  # which names the teacher's option
+            raise type(error)(str(error).replace(f"--{TEACHER}-", f"--{role}-")) from None
     if "prices" in given:
         fields["prompt_price"], fields["completion_price"] = given.pop("prices")
     if given.get("temperature") == "default":

@@ -185,11 +185,15 @@ def test_runs_that_are_in_the_results_are_not_run_again(esnli_file: Path, tmp_pa
     assert {job.name for job in missing_jobs(wanted, tmp_path)} == {
         f"{strategy}-i0-s{seed}" for strategy in ("xal", "random") for seed in (0, 1)
     }
-    held = {"data": "e-snli", "name": "xal-i0-s1", "config": {"model": "minilm-minilm"}}
+    held = {"data": "e-snli", "name": "xal-i0-s1", "config": {"model": "minilm-minilm", "budget": 150}}
     append_cell(wanted.results, held)
     append_cell(wanted.results, held | {"name": "xal-i0-s0", "data": "mams"})
-    append_cell(wanted.results, held | {"name": "random-i0-s0", "config": {"model": "smollm2"}})
+    append_cell(wanted.results, held | {"name": "random-i0-s0", "config": {"model": "smollm2", "budget": 100}})
     assert {job.name for job in missing_jobs(wanted, tmp_path)} == {"xal-i0-s0", "random-i0-s0", "random-i0-s1"}
+    with pytest.raises(
+        InputError, match=r"--budget: the runs of e-snli with minilm-minilm .* have 150 labels, not 100"
+    ):
+        missing_jobs(options(tmp_path, esnli=esnli_file, budget=100), tmp_path)
 
 
 def test_a_backbone_in_a_directory_goes_by_its_name_and_is_held_by_it(esnli_file: Path, tmp_path: Path) -> None:
@@ -197,7 +201,7 @@ def test_a_backbone_in_a_directory_goes_by_its_name_and_is_held_by_it(esnli_file
     [job] = missing_jobs(wanted, tmp_path)
     assert job.options.output == tmp_path / "runs" / "e-snli-tiny-t5" / "xal-i0-s0"
     assert job.options.model == str(tmp_path / "tiny-t5")
-    append_cell(wanted.results, {"data": "e-snli", "name": "xal-i0-s0", "config": {"model": "tiny-t5"}})
+    append_cell(wanted.results, {"data": "e-snli", "name": "xal-i0-s0", "config": {"model": "tiny-t5", "budget": 150}})
     assert missing_jobs(wanted, tmp_path) == []
     assert model_name("minilm-minilm") == "minilm-minilm"
     assert model_name("org/encoder+/models/decoder") == "encoder+decoder"

@@ -341,7 +341,7 @@ def test_an_llm_that_does_not_answer_has_no_name_made_up_for_it(
     with ChatServer() as chat:
         address = chat.base_url
     assert run({**run_arguments, "--teacher-url": address}) == 1  # it is gone
-    assert f"{address} does not say which model it serves, for it does not answer" in capsys.readouterr().err
+    assert f"{address} does not say which model it serves: it cannot be reached" in capsys.readouterr().err
     assert not Path(run_arguments["--output"]).exists()
 
 

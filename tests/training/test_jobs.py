@@ -122,6 +122,19 @@ def test_a_defect_costs_one_run_and_says_where_it_is(
     assert f"xal run: {broken.name}: integer division" in said
 
 
+def test_what_goes_wrong_in_preparing_the_first_run_leaves_the_others_alone(
+    make_jobs: Callable[..., list[Job]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(*_: Any, **__: Any) -> None:
+        raise RuntimeError("in this process alone; the runs have their own")
+
+    monkeypatch.setattr("training.jobs.prepare", defect)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    jobs = make_jobs("random", "entropy")
+    run_jobs(jobs, tmp_path / "cache", at_once=2)
+    assert all(len(read_rounds(job.options.output)) == 2 for job in jobs)
+
+
 def test_too_little_memory_is_said_with_what_helps(
     make_jobs: Callable[..., list[Job]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """One process at a time: the second one is refused, or waits."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def test_never_two_at_a_time_however_many_come_and_go(tmp_path: Path) -> None:
             with in_turn(tmp_path / "thing"):
                 inside.append(number)
                 most = max(most, len(inside))
+                time.sleep(0.001)  # others run
                 inside.remove(number)
 
     with ThreadPoolExecutor(4) as pool:

@@ -269,11 +269,13 @@ def test_what_a_killed_round_has_paid_for_stands_in_its_bill(
 def test_a_model_that_a_kill_has_left_goes_with_the_next_start(
     make_loop: Callable[..., Loop], finished_run: Path, tmp_path: Path
 ) -> None:
-    run = shutil.copytree(finished_run, tmp_path / "r")
-    assert len(list(make_loop(run, keep_models="last").rounds())) == 3
-    assert [path.parent.name for path in run.rglob("model")] == ["02"]
-    assert len(list(make_loop(run, keep_models="none").rounds())) == 3
-    assert not list(run.rglob("model"))
+    for keep, kept in (("all", ["00", "01", "02"]), ("last", ["02"]), ("none", [])):
+        run = shutil.copytree(finished_run, tmp_path / keep)
+        settings = (run / "config.yaml").read_text()
+        (run / "config.yaml").write_text(settings.replace("keep_models: all", f"keep_models: {keep}"))
+        # What the finished run was to keep, whatever this start says.
+        assert len(list(make_loop(run, keep_models="none").rounds())) == 3
+        assert sorted(path.parent.name for path in run.rglob("model")) == kept
 
 
 def test_an_output_that_is_a_file_is_said_before_anything_is_trained(

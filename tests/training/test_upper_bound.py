@@ -104,6 +104,10 @@ def test_a_run_goes_on_to_the_target_that_it_began_with(make_loop: Callable[...,
     assert list(again.rounds()) == rounds
     with pytest.raises(InputError, match=r"until\.share was 0\.01, is 0\.02"):
         make_loop(tmp_path / "r", **{**options, "until": 0.02})
+    next(make_loop(tmp_path / "without", strategy="random").rounds())
+    with pytest.raises(InputError, match="was begun without --until"):
+        make_loop(tmp_path / "without", cache=tmp_path / "emptied", **options)
+    assert not (tmp_path / "emptied" / "upper-bounds").exists()
 
 
 def test_a_run_stops_with_the_round_that_reaches_the_target(make_loop: Callable[..., Loop], tmp_path: Path) -> None:

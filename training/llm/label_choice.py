@@ -68,7 +68,7 @@ _DENIES = (
     r"\b(?:not|non|none|nothing|never|neither|nor|than|hardly|barely|scarcely|anything\s+but|far\s+from|instead\s+of"
     r"|(?:no|without)(?!\s+(?:a\s+|any\s+)?(?:doubt|question)))"
 )
-_GAP = r"""["'”’»)]?(?:[^\S\n]+["'“‘«(]?|-)"""  # to the next word of the line, in quotes or not
+_GAP = r"""["'”’»)]?(?:[^\S\n]+["'“‘«(]?|-)"""  # to the next word, in quotes or not
 _DENIED = re.compile(rf"{_DENIES}{_GAP}(?:(?!but\b)\w+(?:['’]\w+)*{_GAP}){{0,5}}$")
 _LABEL = "_"  # in the place of a label that was named before: its own "not" denies no other
 _BLANK_LINE = re.compile(r"\n\s*\n")  # ends a sentence, as in "I do not see why\n\ngood"

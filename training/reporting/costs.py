@@ -11,7 +11,7 @@ SELECTION = "selection"
 WORK = {"training": ["train"], SELECTION: ["score", "select"], "evaluation": ["evaluate"], "teacher": ["teach"]}
 NOTE = (
     "Means over the runs of a strategy. Seconds are those of a round in which there was such work (the last one of a "
-    "run selects nothing), minutes and the teacher's bill those of a whole run. Selection: scoring the pool and "
+    "run may select nothing), minutes and the teacher's bill those of a whole run. Selection: scoring the pool and "
     "choosing from it. An answer that an earlier run has paid for costs the next one nothing. Times of different "
     "machines do not compare."
 )
