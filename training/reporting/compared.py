@@ -214,6 +214,8 @@ def by_measure(found: Sequence[Sequence[Comparison]]) -> dict[str, list[Comparis
 
 def _picture(found: Sequence[Sequence[Comparison]]) -> bytes:
     """A row for each two strategies: mean difference as a dot, filled where there is a verdict; its interval."""
+    from matplotlib.ticker import MaxNLocator
+
     shown, names = columns(found), [group[0].name for group in found]
     figure = rows_figure(names, around=1.5, row=0.27, width=8 if len(shown) < 3 else 9.5)
     grid = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
@@ -224,6 +226,7 @@ def _picture(found: Sequence[Sequence[Comparison]]) -> bytes:
         plain_axes(axes, grid="x")
         axes.tick_params(labelsize=8)
         axes.margins(x=0.08)
+        axes.xaxis.set_major_locator(MaxNLocator(4))  # more numbers than that run into each other
         title(axes, name, size=9)
     name_rows(grid[0], names)
     caption(figure, "difference, mean and 95% interval; filled and coloured: better or worse")
