@@ -1,5 +1,6 @@
 """Runs side by side: all finished, one failure costs one run, a kill leaves what the same command goes on from."""
 
+import hashlib
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from training.loop import read_rounds
 from training.round_model import model_directory
 from training.run_request import RunOptions
 from training.strategies import QueryStrategy
+from training.trainer import fit
 
 XAL = Path(sys.executable).with_name("xal")
 
@@ -68,21 +70,32 @@ def test_runs_side_by_side_are_what_they_are_one_after_the_other(
 
 
 def test_strategies_that_train_alike_train_the_first_round_once(
-    make_jobs: Callable[..., list[Job]], tmp_path: Path
+    make_jobs: Callable[..., list[Job]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    trained: list[tuple[int, bool, float]] = []
+
+    def counting_fit(labeled: Any, explanations: Any, **settings: Any) -> Any:
+        trained.append((len(labeled), explanations is not None, settings["config"].lambda2))
+        return fit(labeled, explanations, **settings)
+
+    monkeypatch.setattr("training.round_model.fit", counting_fit)
     jobs = {
         job.options.strategy: job for job in make_jobs("xal", "me-exp", "xal-std", "xal-no-rank", "entropy", "random")
     }
     run_jobs(list(jobs.values()), tmp_path / "cache", at_once=1)
     shared = [path for path in (tmp_path / "grid" / ".first-rounds").iterdir() if path.is_dir()]
-    assert len(shared) == 3  # with explanations, without the ranking loss, from labels alone
+    first_rounds = [(explained, lambda2 > 0) for n_labeled, explained, lambda2 in trained if n_labeled == 6]
+    assert len(trained) == len(jobs) + len(first_rounds)  # a second round each
+    assert len(shared) == len(first_rounds) == 3
 
-    def seconds(strategy: str) -> list[float]:
-        return [entry["seconds"]["train"] for entry in read_rounds(jobs[strategy].options.output)]
+    def learned(strategy: str) -> dict[str, str]:
+        """The model of the first round: every file of weights with its content's hash."""
+        model = model_directory(jobs[strategy].options.output, 0)
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in model.glob("*.safetensors")}
 
-    assert seconds("xal")[0] == seconds("me-exp")[0] == seconds("xal-std")[0]
-    assert seconds("entropy")[0] == seconds("random")[0]
-    assert len({seconds(strategy)[0] for strategy in ("xal", "xal-no-rank", "entropy")}) == 3
+    assert learned("xal") == learned("me-exp") == learned("xal-std")
+    assert learned("entropy") == learned("random")
+    assert learned("xal") != learned("xal-no-rank") != learned("entropy") != learned("xal")
     settings = json.loads((model_directory(jobs["xal-std"].options.output, 0) / "xal.json").read_text())
     assert settings["acquisition"] == "standardized"
 
