@@ -19,8 +19,12 @@ DOCS = Path(__file__).parents[1] / "docs"
 STRATEGIES = "xal,me-exp,xal-no-rank,xal-no-me,entropy,badge,random"
 BUDGET, QUERY_SIZE, NUM_BEAMS, EXPLAINED = 150, 50, 2, 60
 MODEL = "minilm-minilm"
-# Over a backbone's own settings: what two cores have the time for, and a ranking loss that can be felt.
-TRAINER = {"minilm-minilm": {"explanation_epochs": 3, "lambda2": 0.1}}
+# Over a backbone's own settings: what two cores have the time for, a ranking loss that can be felt, and explanations
+# that are not given a label, as in the paper.
+TRAINER = {
+    "minilm-minilm": {"explanation_epochs": 3, "lambda2": 0.1},
+    "minilm-smollm2": {"conditioning": "none"},
+}
 
 
 def model_name(model: str) -> str:
