@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.ending import exit_code
 
@@ -21,7 +22,7 @@ BUDGET, QUERY_SIZE, NUM_BEAMS, EXPLAINED = 150, 50, 2, 60
 MODEL = "minilm-minilm"
 # Over a backbone's own settings: what two cores have the time for, a ranking loss that can be felt, and explanations
 # that are not given a label, as in the paper.
-TRAINER = {
+TRAINER: Mapping[str, Mapping[str, Any]] = {
     "minilm-minilm": {"explanation_epochs": 3, "lambda2": 0.1},
     "minilm-smollm2": {"conditioning": "none"},
 }

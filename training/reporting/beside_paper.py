@@ -1,6 +1,8 @@
-"""Our numbers beside the paper's Table 7, for runs on one of its tasks, and all that keeps them from being the same."""
+"""Our numbers beside the paper's, for runs on one of its tasks, and all that keeps them from being the same: learning
+curves (Table 7), labels to 90% of the upper bound (Table 8), ranking accuracy (Table 10)."""
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -8,9 +10,11 @@ from importlib.resources import files
 from typing import Any
 
 from training.reporting.drawing import METHOD
+from training.reporting.explaining import measured
 from training.reporting.page import Grid, Note, Section
-from training.reporting.study import Study
-from training.reporting.tables import Table, counted, number, table_of, values_at
+from training.reporting.reaching import median, needed_labels
+from training.reporting.study import SHARE, UNUSED, Study, Target
+from training.reporting.tables import Table, counted, mean, number, table_of, values_at
 from training.runs import Curve, settings
 
 # The paper's task -> what a task's name may begin with.
@@ -42,10 +46,15 @@ PAPER = {
 }
 
 
+BASELINE = "best baseline"
+
+
 @cache
-def table7() -> Mapping[str, Any]:
-    """``n_labeled``, and ``macro_f1``: task -> strategy by our name -> percent at each of them; with its source."""
-    found: dict[str, Any] = json.loads(files("training.reporting").joinpath("paper_table7.json").read_text("utf-8"))
+def published() -> Mapping[str, Any]:
+    """The paper's numbers, with their source: ``n_labeled``; ``macro_f1``, task -> strategy by our name -> percent at
+    each of them; ``labels_to_target``, task -> xal or the best baseline -> labels; ``ranking``, task -> strategy ->
+    percent."""
+    found: dict[str, Any] = json.loads(files("training.reporting").joinpath("paper.json").read_text("utf-8"))
     return found
 
 
@@ -56,25 +65,29 @@ def paper_task(name: str) -> str | None:
 
 
 def paper_section(study: Study) -> Section | None:
-    """Ours above the paper's; None for other tasks and where no number of labels is in both."""
+    """Ours above the paper's; None for other tasks and where there is no number that both have."""
     task = paper_task(study.task_name)
-    curves = [curve for curve in study.curves if task and curve.runs[0].strategy in table7()["macro_f1"][task]]
-    table = paper_table(curves, task) if task else None
-    if not task or table is None:
+    if task is None:
         return None
-    note = Note(_differences(curves))
-    return Section("Beside the paper", [Grid(table, f"Macro-F1 on {task.upper()}, by number of labels"), note])
+    known = published()["macro_f1"][task].keys() | published()["ranking"][task].keys()
+    curves = [curve for curve in study.curves if curve.runs[0].strategy in known]
+    tables = {
+        f"Macro-F1 on {task.upper()}, by number of labels": paper_table(curves, task),
+        "Labels to 90% of the upper bound: the median of ours, its macro-F1 between two rounds in a straight line": (
+            target_table(curves, task, study.target)
+        ),
+        "Ranking accuracy, with the ranking loss (xal) and without": ranking_table(curves, task),
+    }
+    grids = [Grid(table, title) for title, table in tables.items() if table]
+    return Section("Beside the paper", [*grids, Note(_differences(curves))]) if grids else None
 
 
 def paper_table(curves: Sequence[Curve], task: str) -> Table | None:
-    """Two rows for each strategy, at the numbers of labels that both have; None without any.
-
-    curves: of strategies that the paper has.
-    """
-    paper = table7()
+    """Two rows for each strategy of the paper's Table 7, at the numbers of labels that both have; None without any."""
+    paper = published()
     rows = []
     for curve in curves:
-        percents = paper["macro_f1"][task][curve.runs[0].strategy]
+        percents = paper["macro_f1"][task].get(curve.runs[0].strategy, ())
         theirs = {n: percent / 100 for n, percent in zip(paper["n_labeled"], percents, strict=False)}
         ours = dict(zip(curve.n_labeled, curve.values("macro_f1").mean(axis=0).tolist(), strict=True))
         if shared := sorted(ours.keys() & theirs.keys()):
@@ -85,8 +98,51 @@ def paper_table(curves: Sequence[Curve], task: str) -> Table | None:
     return table_of([{key: row.get(key, "") for key in columns} for row in rows]) if rows else None
 
 
+def target_table(curves: Sequence[Curve], task: str, target: Target | None) -> Table | None:
+    """Labels that xal needs, and the best of the paper's baselines among the curves; None where the paper has no such
+    number, or for another target."""
+    theirs = published()["labels_to_target"].get(task)
+    if theirs is None or target is None or target.share != SHARE:
+        return None
+    needed = {curve.label: median([needed_labels(run, target.macro_f1) for run in curve.runs]) for curve in curves}
+    rows = []
+    baselines = [curve for curve in curves if _is_baseline(curve)]
+    best = min(baselines, key=lambda curve: needed[curve.label] or math.inf, default=None)
+    for curve in [*(curve for curve in curves if _is_xal(curve)), *([best] if best else [])]:
+        labels, name = needed[curve.label], METHOD if _is_xal(curve) else BASELINE
+        shown = curve.label if _is_xal(curve) else f"{BASELINE}: {curve.label}"
+        ours = "not reached" if labels is None else f"{labels:,.0f}"
+        rows.append({"strategy": shown, "of": counted(len(curve.runs), "run"), "labels": ours})
+        rows.append({"strategy": "", "of": "the paper", "labels": str(theirs[name])})
+    return table_of(rows) if rows else None
+
+
+def ranking_table(curves: Sequence[Curve], task: str) -> Table | None:
+    """Two rows for each strategy of the paper's Table 10 whose explanations were measured; None without any."""
+    theirs = published()["ranking"][task]
+    rows = []
+    for curve in curves:
+        ours = mean(values_at(measured(curve), "explanations", "ranking", "value"))
+        if ours is not None and curve.runs[0].strategy in theirs:
+            runs = counted(len(curve.runs), "run")
+            rows.append({"strategy": curve.label, "of": runs, "ranking accuracy": number(ours)})
+            percent = theirs[curve.runs[0].strategy]
+            rows.append({"strategy": "", "of": "the paper", "ranking accuracy": number(percent / 100)})
+    return table_of(rows) if rows else None
+
+
+def _is_xal(curve: Curve) -> bool:
+    return curve.runs[0].strategy == METHOD
+
+
+def _is_baseline(curve: Curve) -> bool:
+    """Whether it is one of the paper's, and trained like those: from labels alone."""
+    strategies = next(iter(published()["macro_f1"].values()))
+    return curve.runs[0].strategy in strategies and not _is_xal(curve) and not _explains(curve)
+
+
 def _differences(curves: Sequence[Curve]) -> str:
-    paper, configs = table7(), [run.config for curve in curves for run in curve.runs]
+    paper, configs = published(), [run.config for curve in curves for run in curve.runs]
     teachers = sorted({str(config["teacher"]) for config in configs if config.get("teacher")})
     sizes = values_at([entry for curve in curves for run in curve.runs for entry in run.rounds], "n_test")
     tested = f", measured on {' or '.join(f'{size:,.0f}' for size in sorted(set(sizes)))} test texts" if sizes else ""
@@ -107,11 +163,13 @@ def _settings(curves: Sequence[Curve]) -> str:
     for curve in curves:
         own = settings(curve.runs[0].config)
         for key, (_, in_paper) in PAPER.items():
-            if own.get(key, in_paper) not in (in_paper, *found.get(key, ())):
+            is_read = UNUSED.get(curve.runs[0].strategy) != key
+            if is_read and own.get(key, in_paper) not in (in_paper, *found.get(key, ())):
                 found.setdefault(key, []).append(own[key])
     names = [f"{PAPER[key][0]} {' or '.join(found[key])} ({PAPER[key][1]})" for key in PAPER if key in found]
     text = f"Settings that are not the paper's, and in brackets the paper's: {', '.join(names)}. " if names else ""
-    explaining = [curve.label for curve in curves if _explains(curve) and curve.runs[0].strategy != METHOD]
+    theirs = published()["ranking"]["rte"]  # strategies that explain in the paper too
+    explaining = [curve.label for curve in curves if _explains(curve) and curve.runs[0].strategy not in theirs]
     if explaining:
         text += f"Learned from explanations here, from labels alone in the paper: {', '.join(explaining)}. "
     return text

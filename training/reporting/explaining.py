@@ -48,10 +48,10 @@ def meaning(strategies: set[str]) -> str:
 
 def quality_table(curves: Sequence[Curve]) -> Table:
     """One row for each setting whose explanations were measured; only a header where none were."""
-    return table_of([_quality(curve, rounds) for curve in curves if (rounds := _measured(curve))]) if curves else [[]]
+    return table_of([_quality(curve, rounds) for curve in curves if (rounds := measured(curve))]) if curves else [[]]
 
 
-def _measured(curve: Curve) -> list[Entry]:
+def measured(curve: Curve) -> list[Entry]:
     """The last round of each run whose explanations were measured."""
     found = [[entry for entry in run.rounds if part(entry, "explanations")] for run in curve.runs]
     return [rounds[-1] for rounds in found if rounds]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from training.reporting.tables import mean, values_at
+from training.reporting.tables import mean, value_at, values_at
 from training.runs import Curve, Run, concerns_explanations, learning_curves, settings, share_data
 
 UPPER_BOUND = "upper-bound"  # trained on everything
@@ -24,10 +24,11 @@ UNUSED = {"xal-no-rank": "trainer.lambda2", "xal-no-me": "lambda", "me-exp": "la
 
 @dataclass(frozen=True)
 class Target:
-    """A macro-F1 to reach, and where it comes from."""
+    """A macro-F1 to reach, where it comes from, and which share of an upper bound it is."""
 
     macro_f1: float
     source: str
+    share: float
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,14 @@ class Study:
     def target(self) -> Target | None:
         """What the runs were to reach (the lowest, should they differ: all that stopped at their own reached that one),
         else 90% of the upper bound; None where neither is known."""
-        stated = values_at([_until(run) for run in self.runs], "target")
+        stated = [until for run in self.runs if value_at(until := _until(run), "target") is not None]
         if stated:
-            several = "the lowest of the targets" if len(set(stated)) > 1 else "the target"
-            return Target(min(stated), f"{several} that the runs were given")
+            lowest = min(stated, key=lambda until: until["target"])
+            several = "the lowest of the targets" if len(set(values_at(stated, "target"))) > 1 else "the target"
+            return Target(lowest["target"], f"{several} that the runs were given", value_at(lowest, "share") or SHARE)
         bounds = values_at([entry for curve in self.upper_bounds for entry in curve.last_entries], "macro_f1")
         bound = mean(bounds)
-        return None if bound is None else Target(SHARE * bound, f"{SHARE:.0%} of the upper bound's {bound:.3f}")
+        return None if bound is None else Target(SHARE * bound, f"{SHARE:.0%} of the upper bound's {bound:.3f}", SHARE)
 
 
 def is_reference(strategy: str) -> bool:

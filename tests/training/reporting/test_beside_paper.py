@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from tests.training.saved_runs import save_run
-from training.reporting.beside_paper import PAPER, paper_section, paper_task, table7
+from training.reporting.beside_paper import PAPER, paper_section, paper_task, published
 from training.reporting.study import Study
 from training.runs import read_run
 from training.trainer import TrainerConfig
@@ -25,7 +25,7 @@ def test_the_papers_tasks_are_known_by_the_beginning_of_a_name(name: str, task: 
 
 
 def test_the_papers_numbers_are_all_there() -> None:
-    paper = table7()
+    paper = published()
     assert paper["n_labeled"] == [100, 200, 300, 400, 500]
     assert sorted(paper["macro_f1"]) == ["clef", "covid19", "deba", "mams", "mrpc", "rte"]
     for columns in paper["macro_f1"].values():
@@ -97,3 +97,60 @@ def test_settings_that_a_run_from_labels_alone_never_read_are_not_named(tmp_path
 def test_other_tasks_and_other_numbers_of_labels_have_no_such_section(tmp_path: Path) -> None:
     assert paper_section(Study.of([read_run(save_run(tmp_path / "a", points={100: 0.5}))])) is None
     assert paper_section(Study.of([read_run(save_run(tmp_path / "b", task_name="rte", points={16: 0.5}))])) is None
+
+
+def explained(value: float) -> dict[str, Any]:
+    return {"explanations": {"texts": 60, "ranking": {"value": value, "standard_error": 0.05}}}
+
+
+def grids_of(*runs: Path) -> dict[str, list[list[str]]]:
+    """The first words of a table's title -> its rows."""
+    section = paper_section(Study.of([read_run(directory) for directory in runs]))
+    return {grid.title.partition(",")[0]: grid.rows for grid in section.parts[:-1]} if section else {}  # type: ignore[union-attr]
+
+
+def test_ranking_accuracy_stands_beside_the_papers_with_and_without_the_ranking_loss(tmp_path: Path) -> None:
+    shared: dict[str, Any] = {"task_name": "mams", "points": {50: 0.5}}
+    runs = [
+        save_run(tmp_path / "a", **shared, **explained(0.6)),
+        save_run(tmp_path / "b", **shared, **explained(0.7), seed=1),
+        save_run(tmp_path / "c", **shared, **explained(0.55), strategy="xal-no-rank"),
+        save_run(tmp_path / "d", **shared, **explained(0.58), strategy="me-exp"),  # the paper has no number of it
+    ]
+    assert grids_of(*runs) == {
+        "Ranking accuracy": [
+            ["strategy", "of", "ranking accuracy"],
+            ["xal", "2 runs", "0.650"],
+            ["", "the paper", "0.686"],
+            ["xal-no-rank", "1 run", "0.550"],
+            ["", "the paper", "0.620"],
+        ]
+    }
+
+
+@pytest.mark.parametrize(("share", "shown"), [(0.9, True), (0.8, False)])
+def test_labels_to_the_papers_target_stand_beside_its_own(tmp_path: Path, share: float, shown: bool) -> None:
+    until = {"until": {"share": share, "upper_bound": 0.8, "target": 0.7}}
+    explains = {"settings": {**until, "teacher": "gpt-x"}}
+    labels_alone = {"settings": {**until, "teacher": None}}
+    runs = [
+        save_run(tmp_path / "a", task_name="RTE", points={50: 0.6, 150: 0.8}, **explains),
+        save_run(tmp_path / "b", task_name="RTE", points={50: 0.6, 150: 0.7}, strategy="entropy", **labels_alone),
+        save_run(tmp_path / "c", task_name="RTE", points={50: 0.6, 150: 0.65}, strategy="random", **labels_alone),
+        save_run(tmp_path / "d", task_name="RTE", points={50: 0.8}, strategy="badge", **explains),  # not the paper's
+    ]
+    expected = [
+        ["strategy", "of", "labels"],
+        ["xal", "1 run", "100"],
+        ["", "the paper", "133"],
+        ["best baseline: entropy", "1 run", "150"],
+        ["", "the paper", "256"],
+    ]
+    found = grids_of(*runs)
+    assert [rows for title, rows in found.items() if title.startswith("Labels")] == ([expected] if shown else [])
+
+
+def test_a_target_that_xal_does_not_reach_is_said_to_be_so(tmp_path: Path) -> None:
+    until = {"until": {"share": 0.9, "upper_bound": 0.8, "target": 0.7}}
+    run = save_run(tmp_path / "a", task_name="deba", points={50: 0.6, 150: 0.65}, settings=until)
+    assert [["xal", "1 run", "not reached"], ["", "the paper", "461"]] in [rows[1:] for rows in grids_of(run).values()]
