@@ -190,38 +190,23 @@ def _trained(
     device: str,
     progress: bool,
 ) -> Predictor:
-    """A model the product's own way: the trainer fits it, a model directory holds it, the predictor answers."""
     from benchmarks.evidence_data import EXAMPLES
-    from service.model import checkpoint
-    from service.model.checkpoint import ModelSettings, Provenance
     from service.model.decoding import Decoding
-    from service.model.hardware import choose_device
-    from service.model.predictor import Predictor
     from service.model.task import Task
-    from training.trainer import fit
+    from training.fitted import fitted_predictor
 
-    task = Task.from_yaml(EXAMPLES / "e-snli" / "task.yaml")
-    network, encoder = fit(
+    return fitted_predictor(
         labeled,
         explanations,
-        task=task,
+        task=Task.from_yaml(EXAMPLES / "e-snli" / "task.yaml"),
         source=source,
         config=config,
         seed=seed,
-        device=choose_device(device),
+        device=device,
+        decoding=Decoding(num_beams=1, max_new_tokens=1),  # what is generated beside the scores is not wanted here
+        precision="float32",  # alike on all machines
         progress=progress,
     )
-    settings = ModelSettings(
-        task=task,
-        pooling=config.pooling,
-        conditioning=config.conditioning,
-        decoding=Decoding(num_beams=1, max_new_tokens=1),  # what is generated beside the scores is not wanted here
-        normaliser=None,
-        trained_on_explanations=True,
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint.save(Path(folder) / "model", network, encoder, settings, Provenance())
-        return Predictor.load(Path(folder) / "model", device=device, dtype="float32")  # alike on all machines
 
 
 def _predictions(predictor: Predictor, judged: Sequence[JudgedText]) -> list[Prediction]:

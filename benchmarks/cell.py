@@ -5,10 +5,8 @@ The model goes the product's own way: the trainer fits it, a model directory hol
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +15,6 @@ import torch
 from benchmarks.datasets import DataSet
 from benchmarks.ranking import rank_as_served, rank_given_own_labels
 from benchmarks.rows import Settled
-from service.model import checkpoint
-from service.model.checkpoint import ModelSettings, Provenance
 from service.model.classification import Prediction
 from service.model.decoding import Decoding
 from service.model.hardware import choose_device
@@ -27,12 +23,12 @@ from service.model.scoring import Acquisition, acquisition_terms, pool_normalise
 from training.clock import Clock
 from training.data import Example
 from training.explanation_quality import consistency, distinct
+from training.fitted import fitted_predictor
 from training.judge import Judge
 from training.pool import initial_set
 from training.predictions import measure, predict_examples, score_pool
 from training.selection import variance_shares
 from training.strategies import PoolScores
-from training.trainer import fit
 
 
 @dataclass(frozen=True)
@@ -73,19 +69,27 @@ def run_cell(
     drawn = initial_set(data.pool, labels + protocol.scored, seed)
     by_id = {example.id: example for example in data.pool}
     labeled, unlabeled = ([by_id[id_] for id_ in ids] for ids in (drawn[:labels], drawn[labels:]))
-    with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder) / "model"
-        with clock("train"):
-            _train(directory, settled, data, labeled, seed, device, protocol, progress)
-        predictor = Predictor.load(directory, device=device, dtype="float32")  # alike on all machines
-        results = measure(predictor, data.dev, progress=progress)
-        found: dict[str, Any] = {"macro_f1": results["macro_f1"], "accuracy": results["accuracy"]}
-        if settled.row.explains:
-            found |= _explanations(predictor, data, judges, protocol, progress)
-        with clock("score"):
-            scores = score_pool(predictor, unlabeled, explain=settled.row.explains, progress=progress).scores
-        if settled.row.explains:
-            found |= _terms(scores)
+    with clock("train"):
+        predictor = fitted_predictor(
+            labeled,
+            data.explained(labeled) if settled.row.explains else None,
+            task=data.task,
+            source=settled.backbone.source,
+            config=settled.config,
+            seed=seed,
+            device=device,
+            decoding=Decoding(protocol.num_beams, data.task.max_explanation_tokens),
+            precision="float32",  # alike on all machines
+            progress=progress,
+        )
+    results = measure(predictor, data.dev, progress=progress)
+    found: dict[str, Any] = {"macro_f1": results["macro_f1"], "accuracy": results["accuracy"]}
+    if settled.row.explains:
+        found |= _explanations(predictor, data, judges, protocol, progress)
+    with clock("score"):
+        scores = score_pool(predictor, unlabeled, explain=settled.row.explains, progress=progress).scores
+    if settled.row.explains:
+        found |= _terms(scores)
     return found | {
         "train_seconds": clock.seconds["train"],
         "score_seconds_per_100": round(100 * clock.seconds["score"] / len(unlabeled), 3),
@@ -93,37 +97,6 @@ def run_cell(
         "device": _device_name(device),
         "threads": torch.get_num_threads(),
     }
-
-
-def _train(
-    directory: Path,
-    settled: Settled,
-    data: DataSet,
-    labeled: Sequence[Example],
-    seed: int,
-    device: str,
-    protocol: Protocol,
-    progress: bool,
-) -> None:
-    network, encoder = fit(
-        labeled,
-        data.explained(labeled) if settled.row.explains else None,
-        task=data.task,
-        source=settled.backbone.source,
-        config=settled.config,
-        seed=seed,
-        device=choose_device(device),
-        progress=progress,
-    )
-    settings = ModelSettings(
-        task=data.task,
-        pooling=settled.config.pooling,
-        conditioning=settled.config.conditioning,
-        decoding=Decoding(protocol.num_beams, data.task.max_explanation_tokens),
-        normaliser=None,
-        trained_on_explanations=settled.row.explains,
-    )
-    checkpoint.save(directory, network, encoder, settings, Provenance())
 
 
 def _explanations(

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from service.model import checkpoint
-from service.model.checkpoint import ModelSettings, Provenance
 from service.model.decoding import Decoding
 from service.model.errors import InputError, XalError
 from service.model.families import load_network
-from service.model.hardware import choose_device
-from service.model.predictor import Predictor
 from service.model.task import Task
 from training.clock import Clock
 from training.data import Example
+from training.fitted import fitted_predictor
 from training.llm.classifier import Classified
 from training.predictions import measure
-from training.trainer import TrainerConfig, fit
+from training.trainer import TrainerConfig
 
 STREAM = 8  # keeps this draw apart from every other generator that is seeded with a small number
 
@@ -81,26 +76,17 @@ def learn_and_measure(
 ) -> dict[str, Any]:
     """Train on the labels alone and measure on ``test`` what a model directory of it predicts (see ``measure``)."""
     with clock("train"):
-        network, encoder = fit(
+        predictor = fitted_predictor(
             labeled,
             None,
             task=task,
             source=source,
             config=config,
             seed=seed,
-            device=choose_device(device),
+            device=device,
+            decoding=Decoding(1, task.max_explanation_tokens),  # this model never learned to explain
+            precision=config.precision,
             progress=progress,
         )
-    settings = ModelSettings(
-        task=task,
-        pooling=config.pooling,
-        conditioning=config.conditioning,
-        decoding=Decoding(1, task.max_explanation_tokens),  # this model never learned to explain
-        normaliser=None,
-        trained_on_explanations=False,
-    )
-    with tempfile.TemporaryDirectory() as folder, clock("evaluate"):
-        directory = Path(folder) / "model"
-        checkpoint.save(directory, network, encoder, settings, Provenance())
-        predictor = Predictor.load(directory, device=device, dtype=config.precision)
+    with clock("evaluate"):
         return measure(predictor, test, progress=progress)
