@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(name, error, 2)
     except XalError as error:
         return _failed(name, error, 1)
+    except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+        return _failed(name, f"{error.filename}: {(error.strerror or str(error)).lower()}; give another path", 2)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         return _failed(name, f"{place}{error.strerror or error}; check the path, its permissions and free space", 1)

@@ -16,6 +16,7 @@ from service.model.errors import InputError
 from training.prefilter import Prefilter
 from training.records import data_hash, write_atomically
 from training.runs import CONFIG_FILE, PLACES
+from training.teacher import RECORDED
 from training.trainer import TrainerConfig
 
 # Keys of config.yaml that are no setting: what the run was started with, and before that.
@@ -135,6 +136,8 @@ class RunConfig(BaseModel):
             before["explanations"], now["explanations"] = (
                 config.explanations.sha256 if config.explanations else None for config in (begun, self)
             )
+        if all(str(settings.get("teacher")).startswith(RECORDED) for settings in (before, now)):
+            now["teacher"] = before["teacher"]  # another name for the file; its content is compared where it matters
         differing = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
         if differing:
             changes = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in differing)

@@ -167,6 +167,8 @@ def check_prefilter(grid: Grid, common: RunOptions) -> None:
 
 def check_directory(output: Path) -> None:
     """Raise InputError where the directory of an experiment is that of a single run, or holds something else."""
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output}: expected a directory for --output, found a file; give another --output")
     if (output / CONFIG_FILE).exists():
         raise InputError(f"{output} holds a single run; give an experiment of several runs another --output")
     if not output.exists():

@@ -54,8 +54,8 @@ def run_jobs(jobs: Sequence[Job], cache: Path, *, at_once: int | None = None) ->
     if failed:
         kind = InputError if set(failed.values()) == {WRONG_INPUT} else XalError
         raise kind(
-            f"{len(failed)} of {len(jobs)} runs did not finish: {', '.join(failed)}; what was finished is kept, and "
-            "the same command goes on with the rest"
+            f"{len(failed)} of {len(jobs)} runs did not finish: {', '.join(failed)}; what was finished is kept, and, "
+            "once what stands above is mended, the same command goes on with the rest"
         )
 
 

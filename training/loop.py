@@ -282,6 +282,8 @@ def read_rounds(directory: Path) -> list[dict[str, Any]]:
         return []
     except ValueError as error:
         raise InputError(f"{path}: broken ({error}); restore the file or begin a new run") from None
+    if not isinstance(rounds, list):
+        raise InputError(f"{path}: expected a list of rounds, found {type(rounds).__name__}; restore the file")
     return rounds
 
 

@@ -13,6 +13,7 @@ Row = dict[str, Any]
 
 PARQUET_BATCH_ROWS = 1024
 PARQUET_BUFFER_BYTES = 1 << 20
+LONGEST_CELL = 1 << 24  # characters of a CSV cell; without a limit an open quote would take the rest of the file
 
 
 def iter_rows(path: str | Path) -> Iterator[tuple[int, Row]]:
@@ -86,6 +87,7 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    csv.field_size_limit(LONGEST_CELL)
     reader = csv.reader((line for _, line in _lines(path)), strict=True)
     columns: list[str] | None = None
     while True:
@@ -102,6 +104,12 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
             continue
         if columns is None:
             columns = cells
+            for mark, called in (";", "semicolons"), ("\t", "tabs"):
+                if len(cells) == 1 and mark in cells[0]:
+                    raise InputError(
+                        f"{place(path, number)}: expected a header of names between commas; found {called} between "
+                        "them; save the file with commas, or as JSONL"
+                    )
             repeated = sorted({name for name in columns if name and columns.count(name) > 1})
             if repeated:
                 raise InputError(f"{place(path, number)}: the header names {repeated[0]!r} twice; rename one of them")

@@ -92,7 +92,7 @@ def read_run(directory: str | Path) -> Run:
     task = config.get("task") if isinstance(config, dict) else None
     if not isinstance(task, dict) or "name" not in task or "strategy" not in config:
         raise InputError(f"{directory / CONFIG_FILE}: expected the strategy and the task's name; is this a run's file?")
-    rounds = _load(directory, METRICS_FILE, json.loads)
+    rounds = _load(directory, METRICS_FILE, json.loads) if (directory / METRICS_FILE).exists() else []
     if not isinstance(rounds, list):
         raise InputError(f"{directory / METRICS_FILE}: expected a list of rounds; found {type(rounds).__name__}")
     if not rounds:

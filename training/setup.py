@@ -20,6 +20,7 @@ from service.model.task import Task
 from training import backbones
 from training.adaptation import RECIPE, Corpus, adaptation_config, adapted
 from training.config import DataFile, RunConfig, Until
+from training.data import Example
 from training.dropout import check_dropout
 from training.llm.judge import LLMJudge
 from training.loop import Loop, check_output, has_begun
@@ -278,10 +279,18 @@ def _teacher(
 
 
 def _label_notes(splits: Splits, task: Task) -> list[str]:
-    missing = [label for label in task.label_ids if all(example.label != label for example in splits.test)]
-    if not missing:
-        return []
-    return [f"no test text has the label {', '.join(missing)}; its F1 counts as 0 in every macro-F1"]
+    """Labels that no text of the test set, or of the pool, has."""
+
+    def missing(texts: Sequence[Example]) -> str:
+        return ", ".join(
+            sorted(set(task.label_ids) - {str(example.label) for example in texts}, key=task.label_ids.index)
+        )
+
+    untested, unlearned = missing(splits.test), missing(splits.train)
+    return [
+        *([f"no test text has the label {untested}; its F1 counts as 0 in every macro-F1"] if untested else []),
+        *([f"no pool text has the label {unlearned}; no model will learn it"] if unlearned else []),
+    ]
 
 
 def _coverage_notes(splits: Splits, teacher: Teacher | None, only_explained: bool) -> list[str]:

@@ -65,8 +65,9 @@ def split_examples(data: list[Example], test: list[Example] | None = None, dev: 
     parts["train"] = _without_repeats(parts["train"], "pool", parts["test"], "test set", notes)
     parts["train"] = _without_repeats(parts["train"], "pool", parts["dev"], "development set", notes)
     if not parts["train"]:
+        why = "; ".join(["", *notes])
         raise EmptySplitError(
-            "the pool is empty: no example is left for training; mark rows with split train, or add data"
+            f"the pool is empty: no example is left for training{why}; mark rows with split train, or add data"
         )
     return Splits(parts["train"], parts["dev"], parts["test"], notes)
 

@@ -11,6 +11,8 @@ from service.model.errors import InputError, XalError
 from service.model.task import Task
 from training.records import iter_rows, place
 
+RECORDED = "recorded:"  # begins the name of a teacher that is a file
+
 
 class TeacherError(XalError):
     """The teacher did not answer; the message says why and what to do. What it did answer is kept."""
@@ -85,7 +87,7 @@ class RecordedTeacher:
             self._explanations[key] = _recorded_explanations(row, self._labels, where)
         if not self._explanations:
             raise InputError(f"{self._path}: expected explanations, found no row; {_ROW_FORM}")
-        self.name = f"recorded:{self._path.name}"
+        self.name = f"{RECORDED}{self._path.name}"
         self.covered = frozenset(key for key, texts in self._explanations.items() if len(texts) == len(self._labels))
 
     def explain(self, texts: Mapping[str, Mapping[str, str]]) -> Explained:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,7 +72,8 @@ def _bound(loop: Loop, cache: Path) -> Loop:
     }
     unused = ("until", "prefilter", "judge", "teacher", "llm", "explanations", "adaptation")
     config = loop.config.model_copy(update={**settings, **dict.fromkeys(unused)})
-    directory = cache / "upper-bounds" / f"{loop.task.name}-{_digest(config, loop, cache)}"
+    name = re.sub(r"\W+", "-", loop.task.name)[:40].strip("-")  # whatever a task is called, no way out of the cache
+    directory = cache / "upper-bounds" / f"{name}-{_digest(config, loop, cache)}"
     splits = replace(loop.splits, explained=[])
     return replace(
         loop,

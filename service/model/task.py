@@ -201,7 +201,13 @@ def _check_template(key: str, template: str, allowed: tuple[str, ...]) -> None:
     try:
         unknown = sorted(_placeholders(template) - set(allowed))
     except ValueError as error:
-        raise TaskError(f"{key}: {error}; write {{{{ and }}}} for literal braces") from None
+        awkward = [field for field in allowed if not field.isidentifier()]
+        cure = (
+            f"rename the column {awkward[0]!r}, to letters, digits and _"
+            if awkward
+            else "write {{ and }} for literal braces"
+        )
+        raise TaskError(f"{key}: {error}; {cure}") from None
     known = ", ".join(f"{{{name}}}" for name in allowed)
     _require(not unknown, f"{key}: names {{{'}, {'.join(unknown)}}}, which is no field of the task; it can use {known}")
 

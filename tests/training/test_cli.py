@@ -440,9 +440,10 @@ def test_a_backbone_that_cannot_be_prepared_is_one_line(
     assert said.count("\n") == 1
     (tmp_path / "file").write_text("mine")
     monkeypatch.setenv("XAL_CACHE", str(tmp_path / "file"))
-    assert main(["backbone", "prepare", "minilm-minilm"]) == 1
+    assert main(["backbone", "prepare", "minilm-minilm"]) == 2
     said = capsys.readouterr().err
     assert str(tmp_path / "file") in said
+    assert "; give another path" in said
     assert said.count("\n") == 1
 
 

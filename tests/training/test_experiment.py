@@ -125,6 +125,10 @@ def test_what_makes_no_sense_is_said(grid: Grid, message: str) -> None:
 
 def test_the_directory_of_an_experiment_holds_runs_alone(tmp_path: Path) -> None:
     check_directory(tmp_path / "new")
+    (tmp_path / "new").write_text("mine")
+    with pytest.raises(InputError, match="new: expected a directory for --output, found a file"):
+        check_directory(tmp_path / "new")
+    (tmp_path / "new").unlink()
     (tmp_path / "xal-i0-s0").mkdir()
     (tmp_path / "xal-i0-s0" / ".config.yaml.part").write_text("strat")  # what a kill in the very first write leaves
     (tmp_path / ".first-rounds").mkdir()

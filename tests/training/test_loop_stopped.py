@@ -285,3 +285,21 @@ def test_an_output_that_is_a_file_is_said_before_anything_is_trained(
     with pytest.raises(InputError, match="expected a directory for --output, found a file"):
         make_loop(tmp_path / "r")
     assert (tmp_path / "r").read_text() == "mine"
+
+
+def test_a_run_goes_on_with_explanations_that_were_added_in_another_file(
+    make_loop: Callable[..., Loop], example_files: dict[str, Path], tmp_path: Path
+) -> None:
+    lines = example_files["explanations"].read_text().splitlines()
+    older, newer = tmp_path / "older.jsonl", tmp_path / "newer.jsonl"
+    older.write_text("\n".join(lines) + "\n")
+    (first,) = make_loop(tmp_path / "r", explanations=older, budget=6).rounds()
+    newer.write_text("\n".join([*lines, json.dumps({"id": "added", "explanations": {"neutral": "so-so"}})]) + "\n")
+    assert list(make_loop(tmp_path / "r", explanations=newer, budget=6).rounds()) == [first]
+
+
+def test_metrics_that_are_no_list_of_rounds_are_named(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
+    list(make_loop(tmp_path / "r", budget=6).rounds())
+    (tmp_path / "r" / "metrics.json").write_text("{}")
+    with pytest.raises(InputError, match=r"metrics\.json: expected a list of rounds, found dict"):
+        next(make_loop(tmp_path / "r", budget=6).rounds())

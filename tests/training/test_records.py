@@ -66,6 +66,13 @@ def test_unnamed_csv_columns_may_repeat(tmp_path: Path) -> None:
     assert list(iter_rows(write(tmp_path / "a.csv", ",text,\n0,x,\n"))) == [(2, {"": "", "text": "x"})]
 
 
+def test_a_csv_cell_may_be_long(tmp_path: Path) -> None:
+    text = "word " * 100_000
+    assert [row for _, row in iter_rows(write(tmp_path / "a.csv", f'id,text\n1,"{text}"\n'))] == [
+        {"id": "1", "text": text}
+    ]
+
+
 def test_a_wrong_path_or_suffix_fails_before_reading(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"missing\.csv: expected a data file; found no such file"):
         iter_rows(tmp_path / "missing.csv")
@@ -95,6 +102,12 @@ def test_a_wrong_path_or_suffix_fails_before_reading(tmp_path: Path) -> None:
         ("a.csv", 'a,b\n1,"x"y\n', "a.csv, line 2: not a CSV row"),
         ("a.csv", 'a,b\n1,2\n3,"never closed\n5,6\n', "a.csv, line 3: not a CSV row"),
         ("a.csv", "a,text,text\n", "a.csv, line 1: the header names 'text' twice"),
+        (
+            "a.csv",
+            "text;label\na, b;x\n",
+            "line 1: expected a header of names between commas; found semicolons between",
+        ),
+        ("a.csv", "text\tlabel\na, b\tx\n", "found tabs between them; save the file with commas, or as JSONL"),
         ("a.parquet", "id,text\n", "a.parquet: expected a Parquet file"),
         ("a.parquet", "", "a.parquet: expected a Parquet file"),
     ],

@@ -34,7 +34,7 @@ def test_what_is_no_run_directory_is_named(tmp_path: Path) -> None:
     assert "missing: expected the directory of a run; found no directory" in problem(tmp_path / "missing")
     directory = save_run(tmp_path / "a")
     (directory / "metrics.json").unlink()
-    assert "a: not a run directory, metrics.json is missing" in problem(directory)
+    assert "a: no round is finished yet; start the same `xal run` again to go on" in problem(directory)
     (directory / "config.yaml").unlink()
     assert "a: not a run directory, config.yaml is missing" in problem(directory)
 

@@ -129,3 +129,16 @@ def test_a_run_that_never_reaches_it_ends_with_its_budget(make_loop: Callable[..
 def test_a_share_lies_between_none_and_all(make_loop: Callable[..., Loop], tmp_path: Path, share: float) -> None:
     with pytest.raises(InputError, match="--until: expected a share of the upper bound, above 0 and at most 1"):
         make_loop(tmp_path / "r", until=share)
+
+
+def test_no_name_of_a_task_leads_out_of_the_cache(
+    make_loop: Callable[..., Loop], example_files: dict[str, Path], tmp_path: Path
+) -> None:
+    for number, name in enumerate(("/absolute/name", "../../above", "x" * 300, "..")):
+        task = tmp_path / f"{number}.yaml"
+        content = yaml.safe_load(example_files["task"].read_text())
+        task.write_text(yaml.safe_dump({**content, "name": name}))
+        cache = tmp_path / f"cache{number}"
+        make_loop(tmp_path / f"r{number}", task=task, until=0.5, budget=None, query_size=6, cache=cache)
+        (bound,) = (path for path in (cache / "upper-bounds").iterdir() if path.is_dir())
+        assert (bound / "metrics.json").is_file()

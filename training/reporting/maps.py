@@ -186,17 +186,18 @@ def _legend(figure: Any, colours: Sequence[str], classes: Sequence[str]) -> None
     names = [*(state[0] for state in STATES.values()), *classes]
     names = [name if not name.startswith("_") else f" {name}" for name in names]  # matplotlib hides such names
     with quiet_about_glyphs():
-        legend = fitting_legend(figure, marks, names)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-        text.set_color(TEXT_COLOUR)
+        fitting_legend(figure, marks, names)
 
 
 def fitting_legend(figure: Any, marks: Sequence[Any], names: Sequence[str]) -> Any:
-    """The legend below the maps, in as few rows as the picture's width allows, these about equally full."""
+    """The legend below the maps, in as few rows as the picture's width allows, these about equally full. Dollars in a
+    name are no formula."""
     for rows in range(1, len(names) + 1):
         columns = -(-len(names) // rows)
         legend = figure.legend(marks, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+        for text in legend.get_texts():  # before anything is laid out
+            text.set_parse_math(False)
+            text.set_color(TEXT_COLOUR)
         figure.draw_without_rendering()
         if rows == len(names) or legend.get_window_extent().width <= figure.bbox.width:
             break

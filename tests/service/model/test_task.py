@@ -113,6 +113,10 @@ MISTAKES = {
     "a conversion": ({**STANCE, "input": "{tweet!r}"}, "input: the placeholder {tweet} is not a plain"),
     "an open brace": ({**STANCE, "input": "{tweet} {"}, "write {{ and }} for literal braces"),
     "a lone closing brace": ({**STANCE, "input": "{tweet} }"}, "write {{ and }} for literal braces"),
+    "a column that no template can name": (
+        {**STANCE, "fields": ["the tweet"], "input": "{the tweet}"},
+        "{the tweet} is not a plain {name}; rename the column 'the tweet', to letters, digits and _",
+    ),
     "a length as text": ({**STANCE, "max_input_tokens": "128"}, "max_input_tokens: expected a whole number, found '12"),
     "a fractional length": (
         {**STANCE, "max_input_tokens": 1.5},
