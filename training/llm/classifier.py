@@ -16,7 +16,7 @@ from training.survey import Surveyor
 from training.teacher import Usage, clean
 from training.teacher_api import TeacherConfig
 
-RECIPE = 2  # raise it when the prompt or the reading of answers changes: results of another recipe are not taken over
+RECIPE = 3  # raise it when the prompt or the reading of answers changes: results of another recipe are not taken over
 SHOTS_STREAM = 7  # keeps the draw of shots apart from every other generator that is seeded with a small number
 
 

@@ -62,15 +62,42 @@ _THOUGHTS = re.compile(r"^.*</think(?:ing)?>|<think(?:ing)?>.*$", re.I | re.S)
 _ANSWER = re.compile(r"\banswer\b(?:\s+(?:is|would be|should be))?\W*(?P<said>[^\n.!?]*)")
 _CONTRACTED = re.compile(r"\b(can)not\b|n['’]t\b")
 _ENDING = "(?:s|es|d|ed|ment)?"
-# In front of a label, with up to five words between: this is what the text is not. "Not only good" is read so too, and
-# "not bad so it is good": better no label than a wrong one. A "but" ends it: "not bad but good", "nothing but good".
-_DENIES = (
-    r"\b(?:not|non|none|nothing|never|neither|nor|than|hardly|barely|scarcely|anything\s+but|far\s+from|instead\s+of"
-    r"|(?:no|without)(?!\s+(?:a\s+|any\s+)?(?:doubt|question)))"
-)
 _GAP = r"""["'”’»)]?(?:[^\S\n]+["'“‘«(]?|-)"""  # to the next word, in quotes or not
-_DENIED = re.compile(rf"{_DENIES}{_GAP}(?:(?!but\b)\w+(?:['’]\w+)*{_GAP}){{0,5}}$")
+_BUT = r"(?:but|aber|sondern|mais|sino|pero|ma|но)\b"
+
+
+def _reach(words: int, end: str = _BUT) -> str:
+    """What may stand between a word and a label that its meaning reaches: so many words, none of them an ``end``, and
+    no punctuation."""
+    return rf"{_GAP}(?:(?!{end})\w+(?:['’]\w+)*{_GAP}){{0,{words}}}$"
+
+
+# What the text is not. "Not only good" is read so too, and "not bad so it is good": better no label than a wrong one. A
+# "but" ends it: "not bad but good", "nothing but good". Of other languages the commonest negations, and no more.
+_NOT = (
+    r"\b(?:not|non|none|nothing|never|neither|nor|than|hardly|barely|scarcely|anything\s+but|far\s+from|instead\s+of"
+    r"|(?:no|without)(?!\s+(?:a\s+|any\s+)?(?:doubt|question|hesitation))"
+    r"|impossible|unlikely|unable|fail(?:s|ed|ing|ure)?(?=\s+to\b)"
+    r"|nicht|kein(?:e[mnrs]?)?|weder|pas|jamais|aucune?|ni|nunca|ningun[ao]?|não|nem|nessun[ao]?|не|ни)\b"
+)
+_NOT_CHINESE = r"(?:不(?![过過错錯])|[没沒]|非(?!常)|[无無]法)(?:(?![而但])\w){0,5}$"
+# What nobody can tell of it: "there is not enough information to conclude that it is good", "hard to call it good".
+_HARD = r"\b(?:hard|difficult|insufficient|too\s+little)\b"
+_JUDGE = (
+    r"\b(?:say|said|tell|told|know|known|(?:determin|classif|categori|identif|describ)\w+|(?:label|answer|call)(?:l?ed)?"
+    r"|(?:judg|decid|conclud)ed?|assess(?:ed)?|infer(?:red)?)\b"
+)
+_CANNOT_TELL = rf"(?:{_NOT}|{_HARD}){_GAP}(?:\w+{_GAP}){{0,8}}?{_JUDGE}" + _reach(12, r"(?:but|and|so|because)\b")
+# What is asked, not said: "it is unclear whether it is good", "I do not know if it is good".
+_WHETHER = rf"(?:\b(?:whether|ob)\b|(?:{_JUDGE}|\b(?:un)?(?:clear|sure|certain|known))\s+if\b)"
+# At the end of what stands in front of a label: the label is not what the answer says.
+_UNSAID = re.compile("|".join((_NOT + _reach(5), _NOT_CHINESE, _CANNOT_TELL, _WHETHER + _reach(20), r"是否\w{0,20}$")))
+_FARTHEST = 600  # characters in front of a label that are looked at: an answer that runs in circles takes no minutes
 _LABEL = "_"  # in the place of a label that was named before: its own "not" denies no other
+# Between two labels of a list, all of which one "not" denies: "not good or bad", "not good, bad, or neutral". A comma
+# alone makes no list: "not bad, good".
+_OR = r"""["'”’»)]?(?:,?\s*\b(?:and|n?or(?:\s+\w+){0,3}?)\s+|\s*(?:/|[还還]是|或者?)\s*)["'“‘«(]?"""
+_COMMA = r"""["'”’»)]?\s*[,、，]\s*["'“‘«(]?"""
 _BLANK_LINE = re.compile(r"\n\s*\n")  # ends a sentence, as in "I do not see why\n\ngood"
 
 
@@ -98,21 +125,26 @@ class LabelChoice:
         """The label id that an answer names by its words, statement or id; None where it names none, or several.
 
         What follows "the answer is" counts before all else that is said. Of words within one another the longest
-        counts: "not relevant" does not name "relevant".
+        counts: "not relevant" does not name "relevant". A label that is denied is not named, nor one of which the
+        answer says that it cannot tell, where this stands before it, in English and, as far as a few words go, in some
+        other languages; Japanese and Korean, which deny behind it, are read as if they did not.
         """
         said = _BLANK_LINE.sub(".\n", _plain(_THOUGHTS.sub("", answer)))
-        outright = [match["said"] for match in _ANSWER.finditer(said) if not _DENIED.search(said[: match.start()])]
+        outright = [match["said"] for match in _ANSWER.finditer(said) if not _unsaid(said[: match.start()])]
         found = {label for piece in outright for label in self._labels(piece)} or self._labels(said)
         return found.pop() if len(found) == 1 else None
 
     def _labels(self, said: str) -> set[str]:
         said = clean(said)
         labels, before, end = set[str](), "", 0
-        for match in self._pattern.finditer(said):
-            before += said[end : match.start()]
-            if not _DENIED.search(before):
-                labels |= self._phrases[match["phrase"]]
-            before, end = before + _LABEL, match.end()
+        for listed in self._lists.finditer(said):
+            denied = False  # who denies one of a list denies those that follow
+            for match in self._pattern.finditer(said, *listed.span()):
+                before += said[end : match.start()]
+                denied = denied or _unsaid(before)
+                if not denied:
+                    labels |= self._phrases[match["phrase"]]
+                before, end = before + _LABEL, match.end()
         alone = said.strip(" .,;:!?'()[]")
         return labels or {label for label in self.task.label_ids if label.casefold() == alone}
 
@@ -131,8 +163,22 @@ class LabelChoice:
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         """Finds phrases, the longest first, as whole words but for an ending: entails, agreed, agreement."""
-        longest_first = sorted(self._phrases, key=len, reverse=True)
-        return re.compile(f"(?P<phrase>{'|'.join(map(_whole, longest_first))})")
+        return re.compile(f"(?P<phrase>{self._any})")
+
+    @cached_property
+    def _lists(self) -> re.Pattern[str]:
+        """Finds phrases with those that stand in one list with them: "good, bad, or neutral", "good or bad"."""
+        one = f"(?:{self._any}){_ENDING}?"
+        return re.compile(f"{one}(?:(?:{_COMMA}{one}){{0,30}}{_OR}{one})*")
+
+    @cached_property
+    def _any(self) -> str:
+        return "|".join(map(_whole, sorted(self._phrases, key=len, reverse=True)))
+
+
+def _unsaid(before: str) -> bool:
+    """Whether a label that stands behind this is denied, or asked for, or cannot be told."""
+    return _UNSAID.search(before[-_FARTHEST:]) is not None
 
 
 def _plain(said: str) -> str:

@@ -1,5 +1,7 @@
 """Statements that task files make, and answers as LLMs give them: each row is one that a model has given or could."""
 
+import time
+
 import pytest
 
 from service.model.task import Task
@@ -45,6 +47,10 @@ SAME = task(
     "text1",
     "text2",
 )
+QUALITY = task("{text} {label}", {"g": "good", "b": "bad"})
+GERMAN = task("{text} {label}", {"g": "gut", "s": "schlecht"})
+FRENCH = task("{text} {label}", {"b": "bon", "m": "mauvais"})
+SPANISH = task("{text} {label}", {"b": "bueno", "m": "malo"})
 CHINESE = task('评论："{text}"。这条评论的情感是{label}，请解释。', {"p": "积极", "n": "消极"})
 
 
@@ -185,3 +191,87 @@ def test_none_of_these_is_a_choice_only_where_it_is_offered() -> None:
     stance = LabelChoice(task("{text} {label}", {"f": "favor", "n": "none"}), offers_none=True)
     assert stance.named("none") == "n"  # a label of that name goes first
     assert stance.named("none of these") == NONE
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        (REVIEW, "I don't know if it is positive or negative."),
+        (REVIEW, "Answer: I don't know if it is positive."),
+        (REVIEW, "I'm sorry, but I can't classify this text as positive or negative."),
+        (REVIEW, "I'm sorry, but I can't classify this text as positive, negative, or neutral."),
+        (REVIEW, "I cannot determine whether this review is positive or negative."),
+        (REVIEW, "I cannot determine whether the answer is positive."),
+        (REVIEW, "Without more context, I cannot say whether it is positive or negative."),
+        (REVIEW, "I'm unable to determine whether the sentiment is positive."),
+        (REVIEW, "I am not able to classify the sentiment of this particular product review as positive."),
+        (REVIEW, "It cannot be said that the sentiment of this review is positive."),
+        (REVIEW, "It's impossible to tell from this text alone that the sentiment is negative."),
+        (REVIEW, "It is hard to say if it is positive."),
+        (REVIEW, "Whether it is positive is unclear."),
+        (REVIEW, "I can't say that it is positive or that it is negative."),
+        (REVIEW, "I can't say “positive” or “negative”."),
+        (REVIEW, "I cannot say positive/negative."),
+        (PAIR, "It is unclear whether sentence 1 can entail sentence 2."),
+        (PAIR, "There is not enough information in the two sentences to say whether sentence 1 can entail sentence 2."),
+        (PAIR, "There is not enough information in these sentences to conclude that sentence 1 can entail sentence 2."),
+        (PAIR, "I cannot tell whether sentence 1 entails sentence 2 or does not entail it."),
+        (PAIR, "Sentence 1 fails to entail sentence 2."),
+        (PAIR, "Sentence 1 is unable to entail sentence 2."),
+        (PAIR, "Sentence 1 is unlikely to entail sentence 2."),
+        (PAPER, "I can't determine if the document is relevant or not relevant."),
+        (DEBATE, "It is not clear whether sentence 2 agrees or disagrees."),
+        (QUALITY, "Neither good nor bad"),
+        (GERMAN, "Die Bewertung ist nicht schlecht."),
+        (GERMAN, "Ich weiß nicht, ob sie gut ist."),
+        (FRENCH, "Ce n'est pas mauvais."),
+        (SPANISH, "No es malo."),
+        (CHINESE, "不是积极"),
+        (CHINESE, "我不知道它是积极还是消极。"),
+        (CHINESE, "我无法判断它是否积极。"),
+    ],
+)
+def test_what_an_answer_denies_or_cannot_tell_is_not_named(asked: Task, answer: str) -> None:
+    assert LabelChoice(asked).named(answer) is None
+    assert LabelChoice(asked, offers_none=True).named(answer) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "label"),
+    [
+        (QUALITY, "not bad but good", "g"),
+        (QUALITY, "not bad, good", "g"),
+        (QUALITY, "good, not bad", "g"),
+        (QUALITY, "nothing but good", "g"),
+        (REVIEW, "It is not clear-cut, but the answer is positive", "pos"),
+        (REVIEW, "I'm not sure, but positive", "pos"),
+        (REVIEW, "It's hard to say. I'd go with positive.", "pos"),
+        (REVIEW, "I cannot say it is negative; it is positive", "pos"),
+        (REVIEW, "I don't think it is negative or neutral; it is positive.", "pos"),
+        (REVIEW, "It is not positive or negative but neutral", "neu"),
+        (REVIEW, "neutral, not positive or negative", "neu"),
+        (REVIEW, "neutral or at least not negative", "neu"),
+        (REVIEW, "The review is not negative, and it is positive.", "pos"),
+        (REVIEW, "The question is whether the review is positive or negative. It is positive.", "pos"),
+        (REVIEW, "Whether or not it lasts, the review is positive.", "pos"),
+        (REVIEW, "Positive, though I can't determine whether they'd buy again.", "pos"),
+        (REVIEW, "Without hesitation I would say that this review is positive.", "pos"),
+        (REVIEW, "The text does not say anything about the price and is clearly positive.", "pos"),
+        (REVIEW, "The reviewer did not receive the item on time so the review is negative.", "neg"),
+        (REVIEW, "The battery fails and it is negative", "neg"),
+        (GERMAN, "nicht schlecht, sondern gut", "g"),
+        (FRENCH, "Ce n'est pas mauvais mais bon.", "b"),
+        (SPANISH, "No es malo sino bueno.", "b"),
+        (CHINESE, "不是消极而是积极", "p"),
+        (CHINESE, "非常积极", "p"),
+    ],
+)
+def test_a_denial_elsewhere_does_not_hide_the_label_that_is_named(asked: Task, answer: str, label: str) -> None:
+    assert LabelChoice(asked).named(answer) == label
+
+
+def test_an_answer_that_runs_in_circles_is_read_in_no_time() -> None:
+    begin = time.perf_counter()
+    for circle in ("positive, negative, ", "I do not know if it is said ", "positive or a b c "):
+        LabelChoice(REVIEW).named(circle * 1000)
+    assert time.perf_counter() - begin < 5
