@@ -41,13 +41,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_code(lambda: _measure(options))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence", description="Do explanations save labels?")
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Which data set, where its files are, and where those are put that are made of them."""
     add = parser.add_argument
     add("--data", choices=("product-reviews", "mams", "e-snli"), default="product-reviews", help="what to measure on")
     add("--mams", type=Path, metavar="FILE", help="MAMS, as python -m training.releases makes it")
     add("--mams-explanations", type=Path, metavar="FILE", help="recorded explanations of texts of its pool")
     add("--esnli", type=Path, metavar="FILE", help="e-SNLI with an explanation for every label, JSONL")
+    add("--runs", type=Path, default=Path("build/evidence"), help="where data and runs are (default build/evidence)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence", description="Do explanations save labels?")
+    add_data_options(parser)
+    add = parser.add_argument
     add("--strategy", default=STRATEGIES, help=f"(default {STRATEGIES})")
     add("--initial-set", default="0-2", help="(default 0-2)")
     add("--seed", default="0-1", help="(default 0-1)")
@@ -55,7 +62,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", default=MODEL, help=f"backbone (default {MODEL})")
     add("--jobs", type=int, default=2, help="runs at a time (default 2)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default auto)")
-    add("--runs", type=Path, default=Path("build/evidence"), help="where the runs are (default build/evidence)")
     add("--results", type=Path, default=DOCS / "results.jsonl", help="file of finished runs")
     add("--collect", action="store_true", help="run nothing; take finished runs into the results")
     add("--table", action="store_true", help="run nothing; make the tables of the results")

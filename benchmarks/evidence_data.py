@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,21 @@ class DataSet:
     data: Path
     explanations: Path
     only_explained: bool = False
+
+
+def data_set(options: argparse.Namespace, cache: Path) -> DataSet:
+    """What a command's options name (see ``evidence.add_data_options``). Raises InputError where a file is missing."""
+    folder = options.runs / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    if options.data == "product-reviews":
+        return product_reviews(folder, cache)
+    if options.data == "mams":
+        if options.mams is None or options.mams_explanations is None:
+            raise InputError("--data mams: the files are not part of this project; name --mams and --mams-explanations")
+        return mams(options.mams, options.mams_explanations)
+    if options.esnli is None:
+        raise InputError("--data e-snli: the file is not part of this project; name it with --esnli FILE")
+    return esnli(options.esnli, folder)
 
 
 def product_reviews(folder: Path, cache: Path) -> DataSet:

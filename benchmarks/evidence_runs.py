@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import evidence_data
 from benchmarks.evidence import EXPLAINED, NUM_BEAMS, QUERY_SIZE, TRAINER, model_name
-from benchmarks.evidence_data import DataSet
+from benchmarks.evidence_data import data_set
 from benchmarks.results import append_cell, read_cells
 from service.model.errors import InputError
 from training.experiment import Grid
@@ -30,7 +29,7 @@ def grid_directory(options: argparse.Namespace) -> Path:
 
 def missing_jobs(options: argparse.Namespace, cache: Path) -> list[Job]:
     """The runs of the wanted grid that the results do not hold yet, to be run or to go on."""
-    data = _data_set(options, cache)
+    data = data_set(options, cache)
     grid = Grid(names(options.strategy), numbers(options.initial_set), numbers(options.seed))
     common = RunOptions(
         task=data.task,
@@ -91,17 +90,3 @@ def _kept(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}")
     return [_kept(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def _data_set(options: argparse.Namespace, cache: Path) -> DataSet:
-    folder = options.runs / "data"
-    folder.mkdir(parents=True, exist_ok=True)
-    if options.data == "product-reviews":
-        return evidence_data.product_reviews(folder, cache)
-    if options.data == "mams":
-        if options.mams is None or options.mams_explanations is None:
-            raise InputError("--data mams: the files are not part of this project; name --mams and --mams-explanations")
-        return evidence_data.mams(options.mams, options.mams_explanations)
-    if options.esnli is None:
-        raise InputError("--data e-snli: the file is not part of this project; name it with --esnli FILE")
-    return evidence_data.esnli(options.esnli, folder)
