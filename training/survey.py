@@ -22,6 +22,10 @@ from training.teacher_cache import Bill, Question, TeacherCache
 
 CLAIM_PAUSE_S = 0.1  # between two looks at a question that another process is asking
 
+JUDGE = "judge"  # the role whose options are not the teacher's
+# What to do about a text that the model says nothing to. Its row decides what the pool is, so the run is another one.
+_WITHOUT_IT = "to go without it, leave this text's row out of the data, or ask another model, with another --output"
+
 logger = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
@@ -43,9 +47,10 @@ class Surveyor:
     through that file, so a run that is started again goes on within the same cap. Several processes may share it: the
     cap holds for all of them together, each finds the others' answers, and waits for one that another is asking for.
 
-    role: what messages and the progress bar call the one who is asked. takes_silence: an empty answer that was billed
-    is an answer, "", where otherwise it is asked for again and then an error: small models say nothing to some texts,
-    and one of thousands is not to end the rest. transport: replaces the network below the client, for tests.
+    role: what messages and the progress bar call the one who is asked. takes_silence: an answer without a text (it is
+    empty, the model refuses, a content filter holds it back) is an answer, "", where otherwise it is asked for again
+    and then an error: one text of thousands is not to end the rest. transport: replaces the network below the client,
+    for tests.
 
     Raises InputError where the cache cannot be used: now, not after hours of training.
     """
@@ -140,8 +145,11 @@ class _Survey:
         if isinstance(self._failure, sqlite3.Error):
             raise self._failure
         if self._failure is not None:
+            said = str(self._failure)
+            if self._role == JUDGE:  # which has options of its own
+                said = said.replace("--teacher-", "--judge-")
             raise type(self._failure)(
-                f"{self._role}: {self._failure}. {self._answered} of {len(self._questions)} answers came and are "
+                f"{self._role}: {said}. {self._answered} of {len(self._questions)} answers came and are "
                 f"kept in {self._cache.path}: a new run asks only for the rest"
             )
 
@@ -183,7 +191,8 @@ class _Survey:
             logger.info("%s: %s; %s again in %.1f s (attempt %d)", self._role, failure, name, pause, attempt + 1)
             if await self._stopped_within(pause):
                 return
-        raise TeacherError(f"no answer for {name} (attempt {attempt} of {self._config.max_attempts}): {failure}")
+        found = f"no answer for {name} (attempt {attempt} of {self._config.max_attempts}): {failure}"
+        raise TeacherError(found + (f"; {_WITHOUT_IT}" if failure.silent else ""))
 
     async def _stopped_within(self, seconds: float) -> bool:
         """Wait, unless another worker fails meanwhile; returns whether one has."""
@@ -214,7 +223,7 @@ class _Survey:
             self._answered += 1
         except AttemptError as error:
             bill = error.bill
-            if not (self._takes_silence and bill is not None and bill.tokens):  # only silence has a bill of its own
+            if not (self._takes_silence and error.silent):
                 raise
             answer = ""
             self._answered += 1
@@ -239,8 +248,10 @@ class _Survey:
 
     def _over_budget(self) -> TeacherBudgetError:
         spent, config = self._cache.spent(), self._config
-        caps = {"max_total_tokens": config.max_total_tokens, "max_cost": config.max_cost}
-        named = " or ".join(f"{name} = {cap:,.12g}" for name, cap in caps.items() if cap is not None)
+        caps = {"max-tokens": ("max_total_tokens", config.max_total_tokens), "max-cost": ("max_cost", config.max_cost)}
+        named = " or ".join(
+            f"--teacher-{option} {cap:,.12g} ({name})" for option, (name, cap) in caps.items() if cap is not None
+        )
         money = f" for {spent.cost:,.4g}" if config.prompt_price or config.completion_price else ""
         return TeacherBudgetError(
             f"the next request could exceed {named}: {spent.tokens:,} tokens{money} are spent through this cache, "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import httpx2
 from openai import (
@@ -31,6 +31,8 @@ from training.teacher_cache import Bill, Cap, Question
 HIDDEN_PROMPT_TOKENS = 128
 MILLION = 1_000_000
 BUSY = {429, 500, 502, 503, 504}  # HTTP statuses of a server that may answer the same question later
+# What servers call a prompt that a content filter holds back, with HTTP 400: Azure, OpenAI, LiteLLM, DashScope.
+FILTERED = {"content_filter", "invalid_prompt", "content_policy_violation", "data_inspection_failed"}
 
 
 def _http_url(value: str) -> str:
@@ -79,7 +81,10 @@ class TeacherConfig(BaseModel):
     @model_validator(mode="after")
     def _a_cap_on_cost_needs_prices(self) -> TeacherConfig:
         if self.max_cost is not None and self.prompt_price == 0 and self.completion_price == 0:
-            raise ValueError("max_cost caps nothing without prompt_price and completion_price")
+            raise ValueError(
+                "a cap on cost (max_cost) caps nothing without prices: --teacher-prices IN OUT (prompt_price, "
+                "completion_price)"
+            )
         return self
 
     @property
@@ -142,17 +147,25 @@ class Reply:
 
 
 class AttemptError(Exception):
-    """One request that brought no usable answer; the message never holds the prompt.
+    """One request that brought no usable answer; the message never holds the prompt, and names the teacher's options.
 
-    retriable: asking again may help. bill: what it cost, zero where the server surely did no work, None where that is
-    not known. retry_after_s: how long the server wants to be left alone, if it says.
+    retriable: asking again may help. silent: the server is well and the model says nothing to this prompt. bill: what
+    it cost, zero where the server surely did no work, None where that is not known. retry_after_s: how long the server
+    wants to be left alone, if it says.
     """
 
     def __init__(
-        self, message: str, *, retriable: bool = True, bill: Bill | None = None, retry_after_s: float | None = None
+        self,
+        message: str,
+        *,
+        retriable: bool = True,
+        silent: bool = False,
+        bill: Bill | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.retriable = retriable
+        self.silent = silent
         self.bill = bill
         self.retry_after_s = retry_after_s
 
@@ -173,7 +186,9 @@ async def ask(client: AsyncOpenAI, config: TeacherConfig, prompt: str) -> Reply:
                 max_completion_tokens=config.max_completion_tokens if newer_name else omit,
             )
     except (TimeoutError, APITimeoutError) as error:
-        raise AttemptError(f"no answer within timeout_s = {config.timeout_s:g}", bill=_bill_unsent(error)) from None
+        advice = "a slow server needs fewer requests at a time (--teacher-concurrency)"
+        message = f"no answer within {config.timeout_s:g} s (timeout_s); {advice}"
+        raise AttemptError(message, bill=_bill_unsent(error)) from None
     except APIConnectionError as error:
         message = f"no connection to {config.base_url}; is the server up, and is this its address?"
         raise AttemptError(message, bill=_bill_unsent(error)) from None
@@ -184,10 +199,12 @@ async def ask(client: AsyncOpenAI, config: TeacherConfig, prompt: str) -> Reply:
 
 class _Message(BaseModel):
     content: str | None = None
+    refusal: Any = None
 
 
 class _Choice(BaseModel):
     message: _Message
+    finish_reason: Any = None
 
 
 class _Tokens(BaseModel):
@@ -207,11 +224,21 @@ def _read(body: str, config: TeacherConfig) -> Reply:
         raise AttemptError("the answer is not a chat completion in JSON") from None
     usage = completion.usage
     bill = config.bill(usage.prompt_tokens, usage.completion_tokens) if usage else None
-    text = completion.choices[0].message.content if completion.choices else None
+    choice = completion.choices[0] if completion.choices else None
+    text = choice.message.content if choice else None
     if text is None or not text.strip():
-        advice = "a model that thinks before it answers needs a larger max_completion_tokens"
-        raise AttemptError(f"the answer is empty; {advice}", bill=bill)
+        raise AttemptError(_silence(choice), silent=True, bill=bill)
     return Reply(text, bill)
+
+
+def _silence(choice: _Choice | None) -> str:
+    """Why an answer has no text."""
+    if choice and choice.finish_reason == "content_filter":
+        return "a content filter holds the answer back"
+    if choice and choice.message.refusal:
+        return "the model refuses to answer"
+    advice = "a model that thinks before it answers needs a larger --teacher-answer-tokens (max_completion_tokens)"
+    return f"the answer is empty; {advice}"
 
 
 def _bill_unsent(error: Exception) -> Bill | None:
@@ -229,8 +256,10 @@ def _refusal(error: APIStatusError, config: TeacherConfig) -> AttemptError:
     if status >= 500:
         # 503 turns a request away at the door; after 500, 502 or 504 the model may well have worked.
         return AttemptError(message, bill=NOTHING if status == 503 else None, retry_after_s=pause)
+    if status == 400 and error.code in FILTERED:  # billed all the same by Azure
+        return AttemptError(f"{message}: a content filter holds this prompt back", retriable=False, silent=True)
     if status in (408, 409, 429) and not out_of_credit:
-        return AttemptError(message, bill=NOTHING, retry_after_s=pause)
+        return AttemptError(message, bill=None if status == 408 else NOTHING, retry_after_s=pause)
     if status in (401, 403):
         advice = "the API key is missing, wrong or not allowed to use this model; give the right one"
     elif status == 404:
@@ -239,8 +268,8 @@ def _refusal(error: APIStatusError, config: TeacherConfig) -> AttemptError:
         advice = "the account is out of credit; top it up"
     else:
         said = " ".join(str(error.message).split())[:200]
-        options = "temperature, length_parameter and max_completion_tokens"
-        advice = f"the server does not take the request ({said}); check the model, {options}"
+        options = "--teacher-temperature, --teacher-length-parameter, --teacher-answer-tokens (max_completion_tokens)"
+        advice = f"the server does not take the request ({said}); check the model and {options}"
     return AttemptError(f"{message}: {advice}", retriable=False, bill=NOTHING)
 
 

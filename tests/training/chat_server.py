@@ -17,6 +17,8 @@ class Turn:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     content: str | None = "  Because it\n says so.  "
+    finish_reason: str = "stop"
+    refusal: str | None = None
     body: str | None = None
     delay_s: float = 0.0
     drop: bool = False
@@ -115,8 +117,9 @@ class ChatServer:
         if turn.drop:
             handler.close_connection = True
             return
+        message = {"role": "assistant", "content": turn.content, "refusal": turn.refusal}
         completion: dict[str, Any] = {
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": turn.content}}]
+            "choices": [{"index": 0, "finish_reason": turn.finish_reason, "message": message}]
         }
         if turn.usage:
             completion["usage"] = self._usage

@@ -96,7 +96,8 @@ def test_a_cap_counts_what_other_roles_have_spent(surveyor: Make, tmp_path: Path
     worst = len("why") + HIDDEN_PROMPT_TOKENS + 40
     with ChatServer() as server:
         surveyor(server, "teacher").ask({1: ("one", "who")})  # 15 tokens
-        with pytest.raises(TeacherBudgetError, match=r"^judge: .* 15 tokens are spent .* 1 answers are missing"):
+        spent = r"--judge-max-tokens \d+ \(max_total_tokens\): 15 tokens are spent .* 1 answers are missing"
+        with pytest.raises(TeacherBudgetError, match=f"^judge: .*{spent}"):
             surveyor(server, "judge", max_total_tokens=worst + 14).ask({1: ("one", "why")})
         assert server.prompts == ["who"]
         surveyor(server, "judge", max_total_tokens=worst + 15).ask({1: ("one", "why")})
@@ -119,8 +120,59 @@ def test_silence_is_asked_for_again_unless_it_is_an_answer(surveyor: Make, tmp_p
         assert cache.spent().tokens == server.billed_tokens == 75  # all five were billed
 
 
+FILTERED = Turn(status=400, body='{"error": {"code": "content_filter", "message": "The response was filtered"}}')
+
+
 @pytest.mark.parametrize(
-    "turn", [Turn(status=500), Turn(status=503), Turn(drop=True), Turn(body="<html>no</html>"), Turn(status=401)]
+    ("silence", "reason", "requests"),
+    [
+        (Turn(content=" \n", usage=False), r"the answer is empty; .* --teacher-answer-tokens \(max_completion", 3),
+        (Turn(content=None, refusal="I can't help with that."), "the model refuses to answer", 3),
+        (Turn(content=None, finish_reason="content_filter"), "a content filter holds the answer back", 3),
+        (FILTERED, "HTTP 400 from .*: a content filter holds this prompt back", 1),
+    ],
+    ids=["empty", "refusal", "filtered answer", "filtered prompt"],
+)
+def test_one_text_without_an_answer_ends_a_teachers_survey_alone(
+    surveyor: Make, silence: Turn, reason: str, requests: int
+) -> None:
+    with ChatServer(lambda _, prompt: silence if prompt == "hush" else OK) as server:
+        with pytest.raises(TeacherError, match=reason) as caught:
+            surveyor(server, "teacher").ask({1: ("text 7, label neg", "hush")})
+        assert len(server.prompts) == requests
+        found = surveyor(server, takes_silence=True).ask({1: ("h", "hush"), 2: ("s", "speak")})
+        assert found.answers == {1: "", 2: OK.content}
+        again = surveyor(server, takes_silence=True).ask({1: ("h", "hush")})
+        assert again == Answers({1: ""}, Usage(cached=1))
+    assert "no answer for text 7, label neg" in str(caught.value)
+    assert "leave this text's row out of the data, or ask another model, with another --output" in str(caught.value)
+    assert "temperature" not in str(caught.value)
+
+
+def test_a_prompt_that_a_filter_holds_back_counts_at_its_worst_case(surveyor: Make) -> None:
+    with ChatServer(FILTERED) as server:  # Azure bills what its filter has read
+        usage = surveyor(server, takes_silence=True).ask({1: ("h", "hush")}).usage
+    assert usage == Usage(1, 0, len("hush") + HIDDEN_PROMPT_TOKENS, 40, 0.0)
+
+
+def test_messages_to_a_judge_name_its_options(surveyor: Make) -> None:
+    with ChatServer(Turn(delay_s=0.5)) as server:
+        with pytest.raises(TeacherError, match=r"^judge: .* within 0\.1 s \(timeout_s\); .*--judge-concurrency"):
+            surveyor(server, "judge", timeout_s=0.1, max_attempts=1).ask({1: ("one", "who")})
+        with pytest.raises(TeacherError, match=r"^classifier: .*--teacher-concurrency"):
+            surveyor(server, timeout_s=0.1, max_attempts=1).ask({1: ("one", "who")})
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        Turn(status=400, body='{"error": {"code": "unknown_parameter", "message": "no max_tokens here"}}'),
+        Turn(status=500),
+        Turn(status=503),
+        Turn(drop=True),
+        Turn(body="<html>no</html>"),
+        Turn(status=401),
+    ],
 )
 def test_a_failure_is_no_silence(surveyor: Make, turn: Turn) -> None:
     with ChatServer(turn) as server, pytest.raises(TeacherError, match=r"^classifier: no answer for one"):

@@ -144,6 +144,7 @@ def test_identical_prompts_are_asked_once_even_while_in_flight(teacher: Explain)
         (Turn(status=503), 0),
         (Turn(status=500), WORST_CASE),
         (Turn(status=504, body="<html>gateway</html>"), WORST_CASE),
+        (Turn(status=408), WORST_CASE),
         (Turn(delay_s=1.5), WORST_CASE),
         (Turn(drip_s=0.2), WORST_CASE),  # no pause is long, the whole is
         (Turn(drop=True), WORST_CASE),
@@ -155,8 +156,8 @@ def test_identical_prompts_are_asked_once_even_while_in_flight(teacher: Explain)
         (Turn(content=" \n "), 15),
     ],
     ids=[
-        "429", "503", "500", "504", "time-out", "drip", "hang-up", "half JSON", "no JSON", "other JSON", "no choice",
-        "null", "blank",
+        "429", "503", "500", "504", "408", "time-out", "drip", "hang-up", "half JSON", "no JSON", "other JSON",
+        "no choice", "null", "blank",
     ],
 )  # fmt: skip
 def test_a_failure_that_may_pass_is_asked_again(teacher: Explain, turn: Turn, counts_as_spent: int) -> None:
@@ -209,7 +210,10 @@ def test_too_long_a_pause_ends_the_run_at_once(teacher: Explain) -> None:
     [
         (Turn(status=401, body='{"error": {"message": "bad key sesame"}}'), "API key"),
         (Turn(status=404), "check the model 'teacher-1' and the base URL"),
-        (Turn(status=400, body='{"error": {"message": "no max_tokens here"}}'), "no max_tokens here.*length_parameter"),
+        (
+            Turn(status=400, body='{"error": {"message": "no max_tokens here"}}'),
+            "no max_tokens here.*--teacher-length-parameter",
+        ),
         (Turn(status=429, body='{"error": {"code": "insufficient_quota"}}'), "out of credit"),
     ],
     ids=["401", "404", "400", "no credit"],
@@ -270,7 +274,8 @@ def test_the_cap_on_tokens_stops_before_it_could_be_exceeded(
     fit = spare // 15 + 1
     with ChatServer(Turn(delay_s=0.01)) as server:
         with pytest.raises(
-            TeacherBudgetError, match=f"max_total_tokens = {cap}.*{fit * 15} tokens.*{20 - fit} answers"
+            TeacherBudgetError,
+            match=f"--teacher-max-tokens {cap} .max_total_tokens.: {fit * 15} tokens.*{20 - fit} answers",
         ):
             teacher(server, concurrency=concurrency, max_total_tokens=cap).explain(TEXTS)
         assert server.billed_tokens == fit * 15 <= cap
@@ -302,7 +307,7 @@ def test_the_cap_on_cost_stops_before_it_could_be_exceeded(teacher: Explain) -> 
     worst = ((WORST_CASE - COMPLETION_TOKENS) * 2 + COMPLETION_TOKENS * 10) / 1e6
     answer = (10 * 2 + 5 * 10) / 1e6
     with ChatServer() as server:
-        with pytest.raises(TeacherBudgetError, match=r"max_cost = 0\.001077: 75 tokens for 0\.00035"):
+        with pytest.raises(TeacherBudgetError, match=r"-max-cost 0\.001077 \(max_cost\): 75 tokens for 0\.00035"):
             teacher(server, max_cost=worst + 4.5 * answer, **prices).explain(TEXTS)
         assert len(server.prompts) == 5
         explained = teacher(server, max_cost=1.0, **prices).explain(TEXTS)

@@ -9,7 +9,7 @@ import httpx2
 from service.model.task import Task
 from training.judge import Judge
 from training.llm.label_choice import NONE, LabelChoice
-from training.survey import Surveyor
+from training.survey import JUDGE, Surveyor
 from training.teacher import Usage, clean
 from training.teacher_api import TeacherConfig
 
@@ -34,7 +34,7 @@ class LLMJudge(Judge):
         self.name = f"llm:{config.model}"
         self.usage = Usage()
         self._choice = LabelChoice(task, offers_none=True)
-        self._surveyor = Surveyor(config, "judge", takes_silence=True, progress=progress, transport=transport)
+        self._surveyor = Surveyor(config, JUDGE, takes_silence=True, progress=progress, transport=transport)
 
     def prompt(self, explanation: str) -> str:
         """What is asked of one explanation."""
