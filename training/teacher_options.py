@@ -6,10 +6,13 @@ import argparse
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from service.model.errors import InputError
 from training.offline_parts import cache_directory
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 TEACHER, JUDGE = "teacher", "judge"
 
@@ -24,6 +27,7 @@ _FIELDS = {
     "concurrency": "concurrency",
     "cache": "cache_path",
 }
+_PRICES = ("prompt_price", "completion_price")  # both set by one option
 # What a judge has from the teacher where its own option is not given: one wallet, and what is in it.
 _SHARED = ("max_tokens", "max_cost", "prices", "cache", "concurrency")
 
@@ -73,7 +77,7 @@ def teacher_config(options: dict[str, Any]) -> Any:
     given = _taken(options, TEACHER)
     # The variable stands for every run of a shell; a run that learns from labels alone, or from a file, asks nobody.
     from_variable = os.environ.get("XAL_TEACHER_URL") if _asks(options) and "explanations" not in options else None
-    url = given.pop("url", from_variable)
+    url = given.pop("url", from_variable or None)
     if url is None:
         if given:
             raise InputError(f"{_flag(TEACHER, given)} needs --teacher-url (or XAL_TEACHER_URL)")
@@ -131,18 +135,36 @@ def _config(role: str, url: str, given: dict[str, Any]) -> Any:
     fields: dict[str, Any] = {"base_url": url, "cache_path": cache_directory() / "teacher.sqlite"}
     if key := os.environ.get(variable or "OPENAI_API_KEY"):
         fields["api_key"] = key
-    if "model" not in given:
-        try:
-            given["model"] = served_model(url, key or "none")
-        except (InputError, TeacherError) as error:  # which names the teacher's option
-            raise type(error)(str(error).replace(f"--{TEACHER}-", f"--{role}-")) from None
     if "prices" in given:
-        fields["prompt_price"], fields["completion_price"] = given.pop("prices")
+        fields |= dict(zip(_PRICES, given.pop("prices"), strict=True))
     if given.get("temperature") == "default":
         given["temperature"] = None
+    unnamed = {"model": "?"} if "model" not in given else {}
+    settings = {**fields, **unnamed, **{_FIELDS[name]: value for name, value in given.items()}}
     try:
-        return TeacherConfig(**{**fields, **{_FIELDS[name]: value for name, value in given.items()}})
+        config = TeacherConfig(**settings)  # before a server is asked: an address that is none is not out of reach
+        return config.model_copy(update={"model": served_model(url, key or "none")}) if unnamed else config
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        place = "".join(f"{part}: " for part in problem["loc"])
-        raise InputError(f"{role}: {place}{problem['msg'].removeprefix('Value error, ')}") from None
+        raise InputError(_for_role(role, _first_problem(error, role))) from None
+    except (InputError, TeacherError) as error:
+        raise type(error)(_for_role(role, str(error))) from None
+
+
+def _first_problem(error: ValidationError, role: str) -> str:
+    """What is wrong with a TeacherConfig, by the option for it; what was found there is not said, it may be secret."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    said = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return f"{role}: {said}"
+    field = str(problem["loc"][0])
+    options = {
+        **{field: name for name, field in _FIELDS.items()},
+        **dict.fromkeys(_PRICES, "prices"),
+        "base_url": "url",
+    }
+    return f"--{role}-{options.get(field, field).replace('_', '-')}: {said[0].lower()}{said[1:]}"
+
+
+def _for_role(role: str, said: str) -> str:
+    """A message about the teacher's options as one about those of a role."""
+    return said.replace(f"--{TEACHER}-", f"--{role}-")

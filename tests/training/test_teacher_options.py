@@ -156,15 +156,41 @@ def test_a_server_of_several_models_wants_the_option_of_the_role_that_asks() -> 
     ("words", "message"),
     [
         (["--teacher-key-from", "NO_SUCH_VARIABLE"], "--teacher-key-from NO_SUCH_VARIABLE: no such variable is set"),
-        (["--teacher-max-cost", "5"], "teacher: max_cost caps nothing without"),
-        (["--teacher-concurrency", "0"], "teacher: concurrency: "),
-        (["--teacher-answer-tokens", "0"], "teacher: max_completion_tokens: "),
+        (["--teacher-max-cost", "5"], r"^teacher: a cap on cost \(max_cost\) caps nothing without .*--teacher-prices"),
+        (["--teacher-concurrency", "0"], "^--teacher-concurrency: input should be greater than or equal to 1$"),
+        (["--teacher-answer-tokens", "0"], "^--teacher-answer-tokens: input should be greater"),
+        (["--teacher-prices", "1", "-1"], "^--teacher-prices: input should be greater"),
+        (["--teacher-temperature", "hot"], "^--teacher-temperature: input should be a valid number"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_in_one_line(words: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         config(*TEACHER, *words)
     assert "\n" not in str(caught.value)
+
+
+def test_a_judges_options_are_refused_by_their_own_names() -> None:
+    judge = ["--judge-url", URL, "--judge-model", "m"]
+    for words, message in (
+        (["--judge-answer-tokens", "0"], "^--judge-answer-tokens: "),
+        (["--judge-max-cost", "5", "--judge-prices", "0", "0"], "^judge: .* caps nothing without .*--judge-prices"),
+    ):
+        with pytest.raises(InputError, match=message):
+            judge_config(parse(*judge, *words))
+
+
+@pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://localhost/v1", "http://", ""])
+@pytest.mark.parametrize("model", [True, False])
+def test_an_address_that_is_none_is_wrong_input_and_nobody_is_asked(url: str, model: bool) -> None:
+    for role, read in (("teacher", config), ("judge", lambda *words: judge_config(parse(*words)))):
+        named = [f"--{role}-model", "m"] if model else []
+        with pytest.raises(InputError, match=f"^--{role}-url: expected an address such as http://127.0.0.1:8080/v1"):
+            read(f"--{role}-url", url, *named)
+
+
+def test_an_empty_variable_names_no_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XAL_TEACHER_URL", "")
+    assert teacher_config({"strategy": "xal"}) is None
 
 
 def test_both_roles_have_the_same_options_and_a_judges_help_names_what_it_shares() -> None:
