@@ -142,7 +142,15 @@ def check(options: RunOptions, *, progress: bool = True) -> tuple[Task, QueryStr
     strategy = _strategy(options)
     if prefilter := Prefilter.of(options.prefilter, options.prefilter_sample):
         prefilter.check(strategy)
-    return task, strategy, *_teacher(options, strategy, task, progress)
+    if options.judge is not None and not options.measure_explanations:
+        raise InputError("--judge-url names who judges explanations of held-out texts; give --measure-explanations N")
+    teacher, notes = _teacher(options, strategy, task, progress)
+    if options.measure_explanations and teacher is None:
+        judge = "; the judge is not asked" if options.judge else ""
+        notes.append(
+            f"--measure-explanations: {strategy.name} trains on labels alone, so there are none to measure{judge}"
+        )
+    return task, strategy, teacher, notes
 
 
 def _splits(options: RunOptions, task: Task, files: tuple[DataFile, DataFile | None, DataFile | None]) -> Splits:

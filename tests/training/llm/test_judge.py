@@ -1,11 +1,16 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from service.model.errors import InputError
 from tests import tiny
 from tests.training.chat_server import ChatServer, Turn
 from training.explanation_quality import consistency
 from training.llm.judge import LLMJudge
+from training.run_request import RunOptions
+from training.setup import check
 from training.teacher import TeacherBudgetError, Usage
 from training.teacher_api import TeacherConfig
 
@@ -61,3 +66,28 @@ def test_a_judge_asked_before_answers_without_a_server_and_within_its_cap(tmp_pa
             judge(server, tmp_path, max_total_tokens=100).judge(["He praises it."])
     assert judge(server, tmp_path, max_total_tokens=100).judge(["She complains."]) == first == ["negative"]
     assert judge(server, tmp_path).name == "llm:m"
+
+
+RUN: dict[str, Any] = {"strategy": "xal", "output": Path("never-made")}
+JUDGE = TeacherConfig(base_url="http://127.0.0.1:9/v1", model="m", cache_path=Path("never-made.sqlite"))
+
+
+def test_a_judge_without_anything_to_judge_is_refused(example_files: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match=r"--judge-url .* give --measure-explanations N"):
+        check(RunOptions(**example_files, **RUN, judge=JUDGE))
+    *_, notes = check(RunOptions(**example_files, **RUN, judge=JUDGE, measure_explanations=3))
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("judge", "said"),
+    [(JUDGE, "so there are none to measure; the judge is not asked"), (None, "so there are none to measure")],
+)
+def test_a_run_from_labels_alone_says_that_it_has_no_explanations_to_measure(
+    example_files: dict[str, Path], judge: TeacherConfig | None, said: str
+) -> None:
+    options = RunOptions(**example_files, **{**RUN, "strategy": "entropy"}, judge=judge, measure_explanations=3)
+    *_, notes = check(options)  # no error: other strategies of an experiment have a teacher
+    assert notes[-1] == f"--measure-explanations: entropy trains on labels alone, {said}"
+    *_, notes = check(replace(options, train_on_explanations=True))
+    assert notes == []
