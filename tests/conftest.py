@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from service.model import checkpoint
 from service.model.checkpoint import ModelSettings, Provenance
@@ -18,7 +19,14 @@ from tests import tiny
 pytest_plugins = ["tests.service_fixtures", "tests.training_fixtures"]
 
 torch.set_num_threads(1)  # tiny models: a second thread only costs
-os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))  # commands: as many every time, or rounding may differ
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+os.environ.setdefault("OMP_NUM_THREADS", str(min(4, CORES)))  # commands: as many every time, or rounding may differ
+for name in ("NO_PROXY", "no_proxy"):  # services and servers of the tests are here, whatever proxy there is for others
+    os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost")))
+
+# Examples neither differ from one run of the tests to the next nor fail for a busy machine.
+settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

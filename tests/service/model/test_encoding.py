@@ -192,11 +192,11 @@ def test_no_word_is_cut_where_a_long_text_is() -> None:
 def test_texts_of_a_megabyte_take_no_longer_than_their_head(encoder: TextEncoder) -> None:
     sentences = " ".join(tiny.sentences())
     texts = [(text * (10**6 // len(text) + 1))[: 10**6] for text in (sentences, "a", "a ", "\u2603", sentences[:40])]
-    began = time.perf_counter()
+    began = time.process_time()
     for text in texts:
         assert encoder.encode_fields({"text": text}).truncated
         assert len(encoder.encode_explanation(text)) == tiny.TASK.max_explanation_tokens
-    assert time.perf_counter() - began < 2  # in whole they take ten seconds and more
+    assert time.process_time() - began < 2  # in whole they take ten seconds and more
 
 
 # -------------------------------------------------------------------------------------------- fields that cannot be
@@ -236,15 +236,17 @@ def test_any_unicode_text_without_surrogates_is_good(text: str) -> None:
     check_text(text, "text")
 
 
-@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=60).filter(str.strip))
-def test_any_text_becomes_a_cls_and_no_more_tokens_than_the_limit(
-    predictor_of: Callable[..., Predictor], text: str
-) -> None:
-    encoder = predictor_of("bart").encoder
-    encoded = encoder.encode_fields({"text": text})
-    assert encoded.ids[0] == encoder.cls_id
-    assert encoded.ids.count(encoder.cls_id) == 1
-    assert encoded.ids.index(encoder.eos_id) == len(encoded.ids) - 1
+@pytest.fixture(scope="module")
+def bart_encoder(predictor_of: Callable[..., Predictor]) -> TextEncoder:
+    return predictor_of("bart").encoder
+
+
+@given(text=st.text(st.characters(codec="utf-8"), min_size=1, max_size=60).filter(str.strip))
+def test_any_text_becomes_a_cls_and_no_more_tokens_than_the_limit(bart_encoder: TextEncoder, text: str) -> None:
+    encoded = bart_encoder.encode_fields({"text": text})
+    assert encoded.ids[0] == bart_encoder.cls_id
+    assert encoded.ids.count(bart_encoder.cls_id) == 1
+    assert encoded.ids.index(bart_encoder.eos_id) == len(encoded.ids) - 1
     assert len(encoded.ids) <= LIMIT
 
 

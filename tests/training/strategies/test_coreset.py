@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -47,7 +47,6 @@ def test_copies_of_labeled_texts_are_at_no_distance_and_keep_the_pools_order() -
 POINTS = arrays.arrays(np.int64, st.tuples(st.integers(1, 9), st.just(2)), elements=st.integers(-4, 4))
 
 
-@settings(deadline=None)
 @given(POINTS, POINTS)
 def test_it_is_k_center_greedy(pool: np.ndarray, labeled: np.ndarray) -> None:
     # Whole numbers, whose squared distances are exact, so that ties are ties.

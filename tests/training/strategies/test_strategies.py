@@ -54,7 +54,7 @@ def all_arrays(scores: PoolScores) -> list[NDArray]:
 
 @pytest.mark.parametrize("name", STRATEGIES)
 @pytest.mark.filterwarnings("error")
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(pools(), st.integers(0, 2**32))
 def test_a_choice_is_valid_and_its_seed_repeats_it(name: str, pool: tuple[PoolScores, int], seed: int) -> None:
     scores, size = pool
@@ -65,7 +65,7 @@ def test_a_choice_is_valid_and_its_seed_repeats_it(name: str, pool: tuple[PoolSc
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(pools())
 def test_the_arrays_are_left_as_they_were(name: str, pool: tuple[PoolScores, int]) -> None:
     scores, size = pool
@@ -143,7 +143,7 @@ def test_what_each_strategy_needs() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if query_strategy(name).score])
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(pools())
 def test_the_first_has_the_highest_score_of_those_that_rank(name: str, pool: tuple[PoolScores, int]) -> None:
     scores, size = pool
