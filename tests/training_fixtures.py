@@ -1,7 +1,7 @@
 """A small data set of real sentences, its recorded explanations, and runs of tiny models over it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,11 @@ import pytest
 import yaml
 
 from tests import tiny
+from training.data import Example
 from training.loop import Loop
 from training.run_request import RunOptions
 from training.setup import prepare
+from training.trainer import fit
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +37,19 @@ def example_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def comparable(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rounds without what a clock says."""
     return [{key: value for key, value in entry.items() if key != "seconds"} for entry in rounds]
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many texts each round's training in this process learned from, in turn; those from here on."""
+    found: list[int] = []
+
+    def counted(labeled: Sequence[Example], *args: Any, **settings: Any) -> Any:
+        found.append(len(labeled))
+        return fit(labeled, *args, **settings)
+
+    monkeypatch.setattr("training.round_model.fit", counted)
+    return found
 
 
 SMALL = {"epochs": 1, "batch_size": 4, "learning_rate": 1e-3}

@@ -78,14 +78,17 @@ def test_a_run_that_keeps_no_models_keeps_its_maps_and_goes_on_all_the_same(
     assert sorted(run.rglob(MAP_FILE)) == [round_directory(run, number) / MAP_FILE for number in (0, 1)]
 
 
-def start(run: Path, files: dict[str, Path], backbone: Path, more: Sequence[str] = ()) -> subprocess.Popen[str]:
-    arguments = [str(XAL), "run", "--strategy", "xal", "--output", str(run), "--model", str(backbone)]
+def start(
+    run: Path, files: dict[str, Path], backbone: Path, more: Sequence[str] = (), xal: Sequence[str] = (str(XAL),)
+) -> subprocess.Popen[str]:
+    arguments = [*xal, "run", "--strategy", "xal", "--output", str(run), "--model", str(backbone)]
     for name in ("task", "data", "explanations"):
         arguments += [f"--{name}", str(files[name])]
     arguments += ["--budget", "18", "--query-size", "6", "--num-beams", "2", "--max-new-tokens", "6", "--device", "cpu"]
     arguments += ["--epochs", "1", "--batch-size", "4", "--learning-rate", "0.001", *more]
     return subprocess.Popen(
         arguments,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -98,6 +101,33 @@ def kill_once(process: subprocess.Popen[str], reached: Callable[[], bool]) -> No
     while not reached() and process.poll() is None:
         assert time.monotonic() < deadline, "the run never came so far"
         time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+# xal, but that the given call of a function, as "1 training.loop.measure", waits until standard input is closed.
+WAITS = """
+import importlib, itertools, sys
+nth, place, *arguments = sys.argv[1:]
+module, _, name = place.rpartition(".")
+module, calls = importlib.import_module(module), itertools.count(1)
+function = getattr(module, name)
+def waits(*args, **options):
+    if next(calls) == int(nth):
+        print("waits", flush=True)
+        sys.stdin.read()
+    return function(*args, **options)
+setattr(module, name, waits)
+from training.cli import main
+sys.exit(main(arguments))
+"""
+
+
+def kill_at(nth: int, place: str, run: Path, files: dict[str, Path], backbone: Path) -> None:
+    """Kill a run in the given call of a function."""
+    process = start(run, files, backbone, xal=[sys.executable, "-c", WAITS, str(nth), place])
+    assert process.stdout is not None
+    assert any(line.endswith("waits\n") for line in process.stdout), "the run never came so far"
     process.send_signal(signal.SIGKILL)
     process.communicate()
 
@@ -139,20 +169,20 @@ def test_a_kill_in_the_very_first_write_does_no_harm(make_loop: Callable[..., Lo
 
 
 def test_a_model_that_learned_from_other_explanations_is_not_used_again(
-    make_loop: Callable[..., Loop], example_files: dict[str, Path], tmp_path: Path
+    make_loop: Callable[..., Loop], example_files: dict[str, Path], tmp_path: Path, trainings: list[int]
 ) -> None:
     lines = example_files["explanations"].read_text().splitlines()
     recorded = tmp_path / "recorded.jsonl"
     recorded.write_text("\n".join(lines) + "\n")
     first = next(make_loop(tmp_path / "r", explanations=recorded, budget=6).rounds())
     (tmp_path / "r" / "metrics.json").unlink()  # as if killed between the model and the metrics
-    assert (
-        next(make_loop(tmp_path / "r", explanations=recorded, budget=6).rounds())["seconds"]["train"]
-        == (first["seconds"]["train"])
-    )
+    again = next(make_loop(tmp_path / "r", explanations=recorded, budget=6).rounds())
+    assert trainings == [6]
+    assert again["seconds"]["train"] == first["seconds"]["train"]
     (tmp_path / "r" / "metrics.json").unlink()
     recorded.write_text("\n".join(line.replace("the", "no") for line in lines) + "\n")
     other = next(make_loop(tmp_path / "r", explanations=recorded, budget=6).rounds())
+    assert trainings == [6, 6]
     assert other["model_version"] != first["model_version"]
 
 
@@ -161,18 +191,20 @@ def test_a_killed_run_goes_on_to_the_same_choices_and_metrics(
 ) -> None:
     run, files, backbone = tmp_path / "killed", example_files, backbone_dir("t5")
     # In the middle of a training, before any round is finished; ...
-    kill_once(start(run, files, backbone), (run / "config.yaml").exists)
+    kill_at(2, "training.trainer.accumulate_gradients", run, files, backbone)
     assert not read_rounds(run)
-    # ... with the first round finished and the second one's model just trained, but not measured.
-    kill_once(start(run, files, backbone), model_directory(run, 1).exists)
+    # ... with the first round finished and the second one's model just trained, but not measured: the first one's was
+    # measured over the test and the development texts.
+    kill_at(3, "training.loop.measure", run, files, backbone)
     finished = read_rounds(run)
     assert len(finished) == 1
-    trained_at = model_directory(run, 1).stat().st_mtime_ns
+    trained = tmp_path / "trained.json"
+    trained.hardlink_to(model_directory(run, 1) / "manifest.json")
     output, _ = (process := start(run, files, backbone)).communicate(timeout=120)
     assert process.returncode == 0, output
     assert comparable(read_rounds(run)) == comparable(read_rounds(finished_run))
     assert read_rounds(run)[0] == finished[0]  # not run again, not even its seconds differ
-    assert model_directory(run, 1).stat().st_mtime_ns == trained_at  # what was paid for is used
+    assert trained.samefile(model_directory(run, 1) / "manifest.json")  # what was paid for is used
     leftovers = [path for path in run.rglob(".*") if path.name != ".lock"]
     assert leftovers == []
 
