@@ -100,13 +100,14 @@ def workplace(tmp_path: Path, backbone_dir: Callable[[str], Path]) -> Callable[.
         words = shlex.split(command + (small if command.startswith("xal run") else ""))
         words[0] = str(BIN / words[0])
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **env}
-        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment)
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=1200, env=environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     return run
 
 
+@pytest.mark.timeout(1800)
 def test_the_commands_of_a_run_follow_each_other(workplace: Callable[..., str], tmp_path: Path) -> None:
     for command in (
         *commands("python -m"),

@@ -161,7 +161,7 @@ def test_a_browser_shows_the_page_and_the_page_asks_for_nothing(experiment: tupl
     assert page.tags.count("img") == 7
     assert requests == 0
     (tmp_path / "other.html").write_text('<img src="http://example.invalid/a.png">')
-    assert opened(tmp_path / "other.html", tmp_path)[1] == 1  # so requests are seen
+    assert opened(tmp_path / "other.html", tmp_path)[1] >= 1  # so requests are seen
 
 
 def opened(page: Path, directory: Path) -> tuple[str, int]:

@@ -170,8 +170,8 @@ def test_a_service_that_never_answers_raises_timed_out_in_time(server: Misbehavi
     server.script.append(hang())
     start = time.monotonic()
     with pytest.raises(TimedOut):
-        call(server.url, "classify", ["a"], client={"timeout": 0.4})
-    assert 0.4 <= time.monotonic() - start < 4.0
+        call(server.url, "classify", ["a"], client={"timeout": 2.0})
+    assert 2.0 <= time.monotonic() - start < 20.0
     assert len(server.received) == 1
 
 
@@ -179,8 +179,8 @@ def test_the_timeout_spans_all_attempts(server: Misbehaving, call: Call) -> None
     server.script.extend([problem(503), hang()])
     start = time.monotonic()
     with pytest.raises(TimedOut):
-        call(server.url, "classify", ["a"], client={"timeout": 1.0})
-    assert 1.0 <= time.monotonic() - start < 5.0
+        call(server.url, "classify", ["a"], client={"timeout": 3.0})
+    assert 3.0 <= time.monotonic() - start < 20.0
     assert len(server.received) == 2
 
 
