@@ -81,8 +81,8 @@ class Surveyor:
         a coroutine or a notebook, use ``await asyncio.to_thread(surveyor.ask, questions)``.
 
         Raises TeacherBudgetError before a request that could exceed the cap, TeacherError where the server refuses or
-        keeps failing, or the cache can no longer be written. Requests in flight are waited for, and every answer that
-        can be kept is kept.
+        keeps failing, where the model says nothing to a text, unless that is an answer, or where the cache can no
+        longer be written. Requests in flight are waited for, and every answer that can be kept is kept.
         """
         try:
             return self._ask(questions)
