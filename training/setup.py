@@ -20,13 +20,13 @@ from service.model.task import Task
 from training import backbones
 from training.adaptation import RECIPE, Corpus, adaptation_config, adapted
 from training.config import DataFile, RunConfig, Until
-from training.data import Example
 from training.dropout import check_dropout
 from training.llm.judge import LLMJudge
 from training.loop import Loop, check_output, has_begun
 from training.pool import check_budget
 from training.prefilter import Prefilter
 from training.run_data import read_splits
+from training.run_notes import coverage_notes, label_notes
 from training.run_request import RunOptions
 from training.splits import Splits
 from training.strategies import STRATEGIES, QueryStrategy, query_strategy
@@ -123,7 +123,9 @@ def _settle(options: RunOptions, cache: Path, progress: bool) -> _Settled:
     data = DataFile.of(options.data)
     test, dev = (DataFile.of(path) if path else None for path in (options.test, options.dev))
     splits = _splits(options, task, (data, test, dev))
-    notes += splits.notes + _label_notes(splits, task) + _coverage_notes(splits, teacher, options.only_explained)
+    notes += splits.notes + label_notes(splits, task)
+    if not options.only_explained:
+        notes += coverage_notes(splits, teacher)
     options = options.within(len(splits.train))
     corpus = _corpus(options, [file for file in (data, test, dev) if file is not None])
     backbone = backbones.resolve(options.model, cache)
@@ -284,37 +286,6 @@ def _teacher(
             raise InputError(f"{options.task}: the prompt names no field, so the LLM would never see the text")
         return LLMTeacher(task, options.llm, progress=progress), []
     return RecordedTeacher(options.explanations or "", task), []
-
-
-def _label_notes(splits: Splits, task: Task) -> list[str]:
-    """Labels that no text of the test set, or of the pool, has."""
-
-    def missing(texts: Sequence[Example]) -> str:
-        return ", ".join(
-            sorted(set(task.label_ids) - {str(example.label) for example in texts}, key=task.label_ids.index)
-        )
-
-    untested, unlearned = missing(splits.test), missing(splits.train)
-    return [
-        *([f"no test text has the label {untested}; its F1 counts as 0 in every macro-F1"] if untested else []),
-        *([f"no pool text has the label {unlearned}; no model will learn it"] if unlearned else []),
-    ]
-
-
-def _coverage_notes(splits: Splits, teacher: Teacher | None, only_explained: bool) -> list[str]:
-    if teacher is None or teacher.covered is None or only_explained:
-        return []
-    missing = sum(example.id not in teacher.covered for example in splits.train)
-    if not missing:
-        return []
-    if missing == len(splits.train):
-        raise InputError(
-            f"the teacher's recorded explanations are of none of the {missing} pool texts; check that the ids agree"
-        )
-    return [
-        f"{missing} of {len(splits.train)} pool texts have no recorded explanations; the run stops if one of them is "
-        "chosen (--only-explained keeps them out of the pool)"
-    ]
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -1,4 +1,4 @@
-"""What a user is told before a run starts."""
+"""What a user is told of the texts before a run starts."""
 
 import json
 from collections.abc import Callable
