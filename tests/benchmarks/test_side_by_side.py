@@ -1,14 +1,16 @@
 """Contestants take turns, medians count, and results are kept by name, device and model."""
 
 import json
+import platform
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import side_by_side
-from benchmarks.side_by_side import Comparison, medians, quickest, record, table
+from benchmarks.side_by_side import Comparison, device_name, medians, quickest, record, table
 
 ONE = Comparison("selection_vs_authors", 12.0, 60.0, "ms/text", 5.0, "a CPU", "a model")
 
@@ -52,5 +54,11 @@ def test_a_table_has_a_line_for_each() -> None:
     assert table([ONE]).splitlines()[-1] == "| selection_vs_authors | a model | 12 | 60 | ms/text | 5.00 |"
 
 
-def test_a_processor_has_a_name() -> None:
-    assert side_by_side._processor()
+def test_a_processor_has_the_name_that_the_system_gives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "Path", lambda _: tmp_path / "cpuinfo")
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    assert side_by_side._processor() == "riscv64"  # no such file, as on macOS
+    name = "Abacus(R) 9 @ 2.00GHz"
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nmodel\t\t: 207\nmodel name\t: {name}\nprocessor\t: 1\n")
+    assert device_name(torch.device("cpu")) == f"{name}, {torch.get_num_threads()} threads"

@@ -7,11 +7,15 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from sklearn.metrics import f1_score
 
+from service.model import checkpoint
 from service.model.classification import Item, Prediction
 from service.model.errors import InputError
 from service.model.predictor import Predictor
@@ -23,10 +27,13 @@ from training.held_out import measure_explanations
 from training.judge import train_word_judge
 from training.loop import Loop, read_rounds
 from training.pool import initial_set
+from training.predictions import measure
 from training.round_map import LABELED, MAP_FILE, REST, SELECTED
 from training.round_model import model_directory, round_directory
+from training.selection import redundancy
 from training.strategies import STRATEGIES
 from training.teacher import Explained, Teacher, Usage
+from training.trainer import fit
 
 XAL = Path(sys.executable).with_name("xal")
 
@@ -42,11 +49,7 @@ def test_rounds_label_the_budget_in_queries_that_never_repeat_a_text(finished_ru
 
 def test_every_round_tells_what_the_reports_read(finished_run: Path) -> None:
     for entry in read_rounds(finished_run):
-        assert 0 <= entry["macro_f1"] <= 1
-        assert 0 <= entry["accuracy"] <= 1
         assert entry["n_test"] == 9
-        assert 0 <= entry["dev"]["macro_f1"] <= 1
-        assert 0 <= entry["dev"]["calibration_error"] <= 1
         assert set(entry["seconds"]) == {"teach", "train", "evaluate", "score", "select", "map"}
         assert entry["teacher"]["cost"] == 0
     config = yaml.safe_load((finished_run / "config.yaml").read_text())
@@ -171,15 +174,28 @@ def test_a_pool_can_be_labeled_to_its_end(make_loop: Callable[..., Loop], tmp_pa
 def test_every_round_starts_from_the_pretrained_weights_unless_warm_started(
     make_loop: Callable[..., Loop], tmp_path: Path
 ) -> None:
-    # A learning rate of nearly nothing keeps the weights where the round began.
-    still = {**SMALL, "learning_rate": 1e-12}
-    cold = [entry["model_version"] for entry in make_loop(tmp_path / "cold", trainer=still).rounds()]
-    assert len(cold) == 3
-    common = {"trainer": {**SMALL, "epochs": 2}, "strategy": "random", "explanations": None, "budget": 12}
-    anew = list(make_loop(tmp_path / "anew", **common).rounds())
-    warm = list(make_loop(tmp_path / "warm", warm_start=True, **common).rounds())
-    assert anew[0]["model_version"] == warm[0]["model_version"]
-    assert anew[1]["model_version"] != warm[1]["model_version"]
+    options = {"trainer": {**SMALL, "epochs": 2}, "strategy": "random", "explanations": None, "budget": 12}
+    last_models = []
+    for warm in (False, True):
+        loop = make_loop(tmp_path / f"{warm}", warm_start=warm, **options)
+        by_id = {example.id: example for example in loop.splits.train}
+        labeled = [by_id[id_] for entry in loop.rounds() for id_ in entry["selected_ids"]]
+        expected, _ = fit(
+            labeled,
+            None,
+            task=loop.task,
+            source=loop.source,
+            config=loop.config.trainer,
+            seed=loop.config.seed,
+            device=torch.device("cpu"),
+            warm_start=model_directory(loop.directory, 0) if warm else None,
+            progress=False,
+        )
+        last_models.append(checkpoint.load(model_directory(loop.directory, 1)).network.state_dict())
+        for name, weights in expected.state_dict().items():
+            assert torch.equal(last_models[-1][name], weights), (warm, name)
+    anew, warmed = last_models
+    assert any(not torch.equal(anew[name], warmed[name]) for name in anew)
 
 
 def test_only_the_last_model_is_kept_if_so_asked(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
@@ -246,15 +262,22 @@ def waiting_and_predicted(loop: Loop, number: int) -> dict[str, Prediction]:
     return found
 
 
-def test_the_calibration_error_is_that_of_the_test_texts(
+def test_the_measures_are_those_of_the_test_texts_and_of_the_dev_texts(
     finished_run: Path, make_loop: Callable[..., Loop], tmp_path: Path
 ) -> None:
     loop = make_loop(tmp_path / "unused")
-    predictor = Predictor.load(model_directory(finished_run, 1), device="cpu")
-    found = [predictor.predict([Item(e.fields)])[0] for e in loop.splits.test]
-    p = [list(o.probabilities.values()) for o in found if isinstance(o, Prediction)]
-    gold = [loop.task.label_ids.index(str(e.label)) for e in loop.splits.test]
-    assert read_rounds(finished_run)[1]["calibration_error"] == pytest.approx(calibration_error(p, gold), abs=1e-6)
+    labels = loop.task.label_ids
+    for number, entry in enumerate(read_rounds(finished_run)):
+        predictor = Predictor.load(model_directory(finished_run, number), device="cpu")
+        for measured, examples in ((entry, loop.splits.test), (entry["dev"], loop.splits.dev)):
+            found = [predictor.predict([Item(e.fields)])[0] for e in examples]  # one by one, unlike the loop
+            p = [list(o.probabilities.values()) for o in found if isinstance(o, Prediction)]
+            gold, predicted = [str(e.label) for e in examples], [labels[np.argmax(row)] for row in p]
+            f1 = f1_score(gold, predicted, labels=labels, average="macro", zero_division=0)
+            assert measured["macro_f1"] == pytest.approx(f1)
+            assert measured["accuracy"] == pytest.approx(np.mean(np.equal(gold, predicted)))
+            error = calibration_error(p, [labels.index(label) for label in gold])
+            assert measured["calibration_error"] == pytest.approx(error, abs=1e-6)
 
 
 def test_rounds_tell_the_most_and_the_least_reasonable_explanations_and_how_alike_the_query_is(
@@ -272,7 +295,9 @@ def test_rounds_tell_the_most_and_the_least_reasonable_explanations_and_how_alik
     query = first["queried_ids"]
     nearest = [max(float(unit[a] @ unit[b]) for b in query if b != a) for a in query]
     assert first["redundancy"]["chosen"] == pytest.approx(np.mean(nearest), abs=1e-5)
-    assert -1 <= first["redundancy"]["random"] <= 1
+    every, chosen = list(found), np.array([list(found).index(id_) for id_ in query])
+    expected = redundancy(np.stack([found[id_].h0 for id_ in every]), chosen)
+    assert first["redundancy"] == pytest.approx(expected, abs=1e-5)
     assert len(last["explanation_examples"]["most"]) == 3  # of 6 that are left
     assert first["explanations"] is None  # not asked for
 
@@ -412,11 +437,20 @@ def test_a_diverse_initial_set_is_spread_out_and_repeats(make_loop: Callable[...
         next(make_loop(tmp_path / "a", budget=6, explanations=None, strategy="random").rounds())
 
 
-def test_a_run_stops_where_its_target_is_reached(make_loop: Callable[..., Loop], tmp_path: Path) -> None:
+def test_a_run_stops_where_the_test_texts_reach_its_target(
+    make_loop: Callable[..., Loop], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = iter([0.2, 0.9, 0.5, 0.1])  # of the test texts and of the dev texts, round after round
+
+    def scripted(*args: Any, **options: Any) -> dict[str, Any]:
+        return {**measure(*args, **options), "macro_f1": next(reached)}
+
+    monkeypatch.setattr("training.loop.measure", scripted)
     loop = make_loop(tmp_path / "r", strategy="random")
-    until = Until(share=0.9, upper_bound=0.0, target=0.0)  # reached by any model
+    until = Until(share=0.5, upper_bound=1.0, target=0.5)
     rounds = list(replace(loop, config=loop.config.model_copy(update={"until": until})).rounds())
-    assert [(entry["n_labeled"], entry["queried_ids"]) for entry in rounds] == [(6, [])]
+    assert [entry["n_labeled"] for entry in rounds] == [6, 12]
+    assert [len(entry["queried_ids"]) for entry in rounds] == [6, 0]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -44,6 +44,14 @@ def test_a_cpu_with_matrix_units_gets_bfloat16_for_large_models(
     assert choose_dtype("auto", torch.device("cpu"), LARGE - 1) == torch.float32
 
 
-def test_hardware_multiplies_bfloat16_or_not() -> None:
-    assert multiplies_bfloat16(torch.device("cpu")) in (True, False)
+@pytest.mark.parametrize("there", [False, True])
+def test_hardware_multiplies_bfloat16_where_torch_says_so(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: there)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: there and not including_emulation)
+    assert multiplies_bfloat16(torch.device("cpu")) is there
+    assert multiplies_bfloat16(torch.device("cuda")) is there
     assert not multiplies_bfloat16(torch.device("mps"))
+
+
+def test_torch_has_the_question_that_it_is_asked_of_a_cpu() -> None:
+    assert isinstance(multiplies_bfloat16(torch.device("cpu")), bool)
