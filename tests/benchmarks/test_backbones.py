@@ -4,7 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from benchmarks.backbones import main
 from benchmarks.cell import Protocol, run_cell
@@ -21,8 +23,10 @@ from tests import tiny
 from training.backbones import Backbone
 from training.data import Example
 from training.explanation_quality import ranking_accuracy
+from training.fitted import fitted_predictor
 from training.judge import train_word_judge
 from training.offline_parts import cache_directory
+from training.pool import initial_set
 from training.trainer import TrainerConfig
 
 PROTOCOL = Protocol(num_beams=2, explained=4, scored=3)
@@ -59,18 +63,37 @@ def run(settled: Settled, data: DataSet, **options: Any) -> dict[str, Any]:
     return run_cell(settled, data, {"words": judge}, **settings)
 
 
-def test_a_cell_holds_every_measure(settled: Callable[..., Settled], data: DataSet) -> None:
+def test_a_cell_holds_every_measure(
+    settled: Callable[..., Settled], data: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[Predictor] = []
+
+    def kept(*args: Any, **options: Any) -> Predictor:
+        fitted.append(fitted_predictor(*args, **options))
+        return fitted[-1]
+
+    monkeypatch.setattr("benchmarks.cell.fitted_predictor", kept)
     found = run(settled("minilm-minilm"), data)
-    assert 0 <= found["macro_f1"] <= 1
-    assert 0 <= found["accuracy"] <= 1
+    [predictor] = fitted
+    gold = [str(example.label) for example in data.dev]
+    predicted = [predictor.predict([Item(example.fields)])[0].label for example in data.dev]
+    f1 = f1_score(gold, predicted, labels=data.task.label_ids, average="macro", zero_division=0)
+    assert found["macro_f1"] == pytest.approx(f1)
+    assert found["accuracy"] == pytest.approx(np.mean(np.equal(gold, predicted)))
     assert (found["ranking"]["texts"], found["ranking"]["pairs"]) == (4, 8)
     assert found["ranking_own_label"] is None  # of a model that is conditioned on nothing there is none
     assert (found["explained"], found["scored"]) == (4, 3)
-    assert found["consistency"]["words"] in (0, 0.25, 0.5, 0.75, 1)
-    assert found["explanation_score_std"] >= 0
+    samples = found["samples"]
+    assert [sample["predicted"] for sample in samples] == predicted[:4]
+    agreed = sum(sample["judged"]["words"] == sample["predicted"] for sample in samples)
+    assert found["consistency"]["words"] == agreed / 4
+    drawn = initial_set(data.pool, 6 + 3, 0)[6:]  # behind those that were learned from
+    by_id = {example.id: example for example in data.pool}
+    scored = [predictor.predict([Item(by_id[id_].fields)], explain=True)[0] for id_ in drawn]
+    assert found["explanation_score_std"] == pytest.approx(np.std([one.explanation_score for one in scored]), abs=1e-6)
     assert set(found["explanation_share"]) == {"paper", "standardized"}
-    assert [sample["id"] for sample in found["samples"]] == [example.id for example in data.dev[:4]]
-    assert all(sample["text"] == data.dev[i].fields["text"] for i, sample in enumerate(found["samples"]))
+    assert [sample["id"] for sample in samples] == [example.id for example in data.dev[:4]]
+    assert all(sample["text"] == data.dev[i].fields["text"] for i, sample in enumerate(samples))
     assert found["device"] == "cpu"
     json.dumps(found, allow_nan=False)
 
