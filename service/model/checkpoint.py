@@ -281,12 +281,12 @@ def _seal(directory: Path, settings: ModelSettings, provenance: Provenance) -> s
     write_json(directory / SETTINGS, settings.to_dict())
     names = sorted(name for name in _names(directory) if name not in (MANIFEST, CARD) and (directory / name).is_file())
     files = {name: {"sha256": sha256(directory / name), "bytes": (directory / name).stat().st_size} for name in names}
-    for name in names:
-        (directory / name).chmod(0o644)  # safetensors lets only its writer read; a service may be another user
     version = _version({name: str(entry["sha256"]) for name, entry in files.items()})
     manifest = {"format": FORMAT, "model_version": version, "files": files, **asdict(provenance)}
     write_json(directory / MANIFEST, manifest)
     (directory / CARD).write_text(model_card(settings, manifest), encoding="utf-8")
+    for path in directory.rglob("*"):  # whatever the writer's mask is, a service may be another user
+        path.chmod(0o755 if path.is_dir() else 0o644)
     return version
 
 
