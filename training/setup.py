@@ -146,13 +146,7 @@ def check(options: RunOptions, *, progress: bool = True) -> tuple[Task, QueryStr
         prefilter.check(strategy)
     if options.judge is not None and not options.measure_explanations:
         raise InputError("--judge-url names who judges explanations of held-out texts; give --measure-explanations N")
-    teacher, notes = _teacher(options, strategy, task, progress)
-    if options.measure_explanations and teacher is None:
-        judge = "; the judge is not asked" if options.judge else ""
-        notes.append(
-            f"--measure-explanations: {strategy.name} trains on labels alone, so there are none to measure{judge}"
-        )
-    return task, strategy, teacher, notes
+    return task, strategy, *_teacher(options, strategy, task, progress)
 
 
 def _splits(options: RunOptions, task: Task, files: tuple[DataFile, DataFile | None, DataFile | None]) -> Splits:
@@ -266,7 +260,8 @@ def _strategy(options: RunOptions) -> QueryStrategy:
 def _teacher(
     options: RunOptions, strategy: QueryStrategy, task: Task, progress: bool
 ) -> tuple[Teacher | None, list[str]]:
-    """The teacher that this run asks, None where its model learns from labels alone; and a note if one was named."""
+    """The teacher that this run asks, None where its model learns from labels alone; and a note on what is
+    then left out."""
     if options.explanations is not None and options.llm is not None:
         raise InputError("two teachers are named; give --explanations FILE or --teacher-url URL, not both")
     named = options.explanations is not None or options.llm is not None
@@ -279,8 +274,10 @@ def _teacher(
             "ones, or --teacher-url URL --teacher-model NAME for an LLM"
         )
     if not wanted:
-        reason = f"the strategy {strategy.name} trains on labels alone, as in the paper; the teacher is not asked"
-        return None, [f"{reason} (--train-on-explanations yes changes that)"] if named else []
+        idle = ["the teacher is not asked"] if named else []
+        idle += ["no explanations are measured"] if options.measure_explanations else []
+        reason = f"the strategy {strategy.name} trains on labels alone, as in the paper; {' and '.join(idle)}"
+        return None, [f"{reason} (--train-on-explanations yes changes that)"] if idle else []
     if options.llm is not None:
         if not any(f"{{{name}}}" in task.prompt for name in task.fields):
             raise InputError(f"{options.task}: the prompt names no field, so the LLM would never see the text")

@@ -79,15 +79,16 @@ def test_a_judge_without_anything_to_judge_is_refused(example_files: dict[str, P
     assert notes == []
 
 
-@pytest.mark.parametrize(
-    ("judge", "said"),
-    [(JUDGE, "so there are none to measure; the judge is not asked"), (None, "so there are none to measure")],
-)
-def test_a_run_from_labels_alone_says_that_it_has_no_explanations_to_measure(
-    example_files: dict[str, Path], judge: TeacherConfig | None, said: str
+@pytest.mark.parametrize("judge", [JUDGE, None])
+def test_a_run_from_labels_alone_says_that_it_measures_no_explanations(
+    example_files: dict[str, Path], judge: TeacherConfig | None
 ) -> None:
     options = RunOptions(**example_files, **{**RUN, "strategy": "entropy"}, judge=judge, measure_explanations=3)
     *_, notes = check(options)  # no error: other strategies of an experiment have a teacher
-    assert notes[-1] == f"--measure-explanations: entropy trains on labels alone, {said}"
+    reason = "the strategy entropy trains on labels alone, as in the paper"
+    end = "no explanations are measured (--train-on-explanations yes changes that)"
+    assert notes == [f"{reason}; the teacher is not asked and {end}"]
+    *_, notes = check(replace(options, explanations=None))
+    assert notes == [f"{reason}; {end}"]
     *_, notes = check(replace(options, train_on_explanations=True))
     assert notes == []
