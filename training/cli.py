@@ -31,10 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(name, error, 2)
     except XalError as error:
         return _failed(name, error, 1)
-    except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
-        return _failed(name, f"{error.filename}: {(error.strerror or str(error)).lower()}; give another path", 2)
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
+        path = error.filename2 or error.filename  # the second is where something was to be moved
+        place = f"{path}: " if path else ""
+        if path and isinstance(error, NotADirectoryError | FileExistsError | IsADirectoryError):
+            return _failed(name, f"{place}{error.strerror or error}; give another path", 2)
         return _failed(name, f"{place}{error.strerror or error}; check the path, its permissions and free space", 1)
     except KeyboardInterrupt:
         return _failed(name, "stopped; what was finished is kept", 130)

@@ -55,4 +55,5 @@ def fitted_predictor(
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "model"
         checkpoint.save(directory, network, encoder, settings, Provenance())
+        del network  # one copy is enough for a GPU
         return Predictor.load(directory, device=device, dtype=precision)

@@ -34,6 +34,8 @@ BUSY = {429, 500, 502, 503, 504}  # HTTP statuses of a server that may answer th
 # What servers call a prompt that a content filter holds back, with HTTP 400: Azure, OpenAI, LiteLLM, DashScope.
 FILTERED = {"content_filter", "invalid_prompt", "content_policy_violation", "data_inspection_failed"}
 
+ENDS = {"stop", "length", "content_filter"}  # finish reasons of a model that was at work
+
 
 def _http_url(value: str) -> str:
     try:
@@ -227,7 +229,11 @@ def _read(body: str, config: TeacherConfig) -> Reply:
     choice = completion.choices[0] if completion.choices else None
     text = choice.message.content if choice else None
     if text is None or not text.strip():
-        raise AttemptError(_silence(choice), silent=True, bill=bill)
+        # Without an end or a bill it is the server that failed, as some do with status 200.
+        ended = choice is not None and choice.finish_reason in ENDS
+        refused = choice is not None and bool(choice.message.refusal)
+        silent = ended or refused or (bill is not None and bill.tokens > 0)
+        raise AttemptError(_silence(choice), silent=silent, bill=bill)
     return Reply(text, bill)
 
 

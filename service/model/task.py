@@ -201,7 +201,7 @@ def _check_template(key: str, template: str, allowed: tuple[str, ...]) -> None:
     try:
         unknown = sorted(_placeholders(template) - set(allowed))
     except ValueError as error:
-        awkward = [field for field in allowed if not field.isidentifier()]
+        awkward = [field for field in allowed if not field.isidentifier() and f"{{{field}}}" in template]
         cure = (
             f"rename the column {awkward[0]!r}, to letters, digits and _"
             if awkward

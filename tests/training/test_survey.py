@@ -149,6 +149,21 @@ def test_one_text_without_an_answer_ends_a_teachers_survey_alone(
     assert "temperature" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"choices": []}',
+        '{"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}}',
+        '{"choices": [{"message": {"content": ""}, "finish_reason": "error"}]}',
+        '{"choices": [{"message": {"content": null}, "finish_reason": null}]}',
+    ],
+)
+def test_a_server_that_failed_with_status_200_is_asked_again(surveyor: Make, body: str) -> None:
+    turns = iter((Turn(body=body), OK))
+    with ChatServer(lambda *_: next(turns)) as server:
+        assert surveyor(server, takes_silence=True).ask({1: ("one", "who")}).answers == {1: OK.content}
+
+
 def test_a_prompt_that_a_filter_holds_back_counts_at_its_worst_case(surveyor: Make) -> None:
     with ChatServer(FILTERED) as server:  # Azure bills what its filter has read
         usage = surveyor(server, takes_silence=True).ask({1: ("h", "hush")}).usage

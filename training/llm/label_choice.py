@@ -87,7 +87,8 @@ _JUDGE = (
     r"\b(?:say|said|tell|told|know|known|(?:determin|classif|categori|identif|describ)\w+|(?:label|answer|call)(?:l?ed)?"
     r"|(?:judg|decid|conclud)ed?|assess(?:ed)?|infer(?:red)?)\b"
 )
-_CANNOT_TELL = rf"(?:{_NOT}|{_HARD}){_GAP}(?:\w+{_GAP}){{0,8}}?{_JUDGE}" + _reach(12, r"(?:but|and|so|because)\b")
+_TURN = r"(?:but|and|so|because|yet|which|therefore|thus)\b"
+_CANNOT_TELL = rf"(?:{_NOT}|{_HARD}){_GAP}(?:(?!{_TURN})\w+{_GAP}){{0,8}}?{_JUDGE}" + _reach(12, _TURN)
 # What is asked, not said: "it is unclear whether it is good", "I do not know if it is good".
 _WHETHER = rf"(?:\b(?:whether|ob)\b|(?:{_JUDGE}|\b(?:un)?(?:clear|sure|certain|known))\s+if\b)"
 # At the end of what stands in front of a label: the label is not what the answer says.
@@ -183,7 +184,7 @@ def _unsaid(before: str) -> bool:
 
 def _plain(said: str) -> str:
     """Without case, emphasis and contractions, so that an answer and what it may name are written alike."""
-    return _CONTRACTED.sub(r"\1 not", re.sub(r"[*`]|\b_|_\b", "", said).casefold())
+    return _CONTRACTED.sub(r"\1 not", re.sub(r"[*`]|(?<![^\W_])_+|_+(?![^\W_])", "", said).casefold())
 
 
 def _whole(phrase: str) -> str:
