@@ -527,3 +527,20 @@ def test_output_that_is_no_terminal_has_no_progress_bars(run_arguments: dict[str
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "it/s" not in done.stdout
+
+
+def test_what_is_in_the_way_of_a_file_is_named_as_wrong_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "written").write_text("new")
+    (tmp_path / "wanted").mkdir()
+    monkeypatch.setattr("training.cli._doctor", lambda **_: os.replace(tmp_path / "written", tmp_path / "wanted"))
+    assert main(["doctor"]) == 2
+    assert capsys.readouterr().err == f"xal doctor: {tmp_path / 'wanted'}: Is a directory; give another path\n"
+
+    def nameless(**_: object) -> None:
+        raise FileExistsError("a library's own")
+
+    monkeypatch.setattr("training.cli._doctor", nameless)
+    assert main(["doctor"]) == 1
+    assert "a library's own" in capsys.readouterr().err
