@@ -190,6 +190,7 @@ def _trained(
     device: str,
     progress: bool,
 ) -> Predictor:
+    """A model that scores explanations of e-SNLI texts."""
     from benchmarks.evidence_data import EXAMPLES
     from service.model.decoding import Decoding
     from service.model.task import Task

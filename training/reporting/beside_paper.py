@@ -110,11 +110,9 @@ def target_table(curves: Sequence[Curve], task: str, target: Target | None) -> T
     best = min(baselines, key=lambda curve: needed[curve.label] or math.inf, default=None)
     for curve in [*(curve for curve in curves if _is_xal(curve)), *([best] if best else [])]:
         labels, name = needed[curve.label], METHOD if _is_xal(curve) else BASELINE
-        named = (
-            BASELINE if labels is None else f"{BASELINE}: {curve.label}"
-        )  # who of those that never get there is best?
-        shown = curve.label if _is_xal(curve) else named
-        ours = "not reached" if labels is None else f"{labels:,.0f}"
+        ours, shown = "not reached" if labels is None else f"{labels:,.0f}", curve.label
+        if name == BASELINE:  # of those that never get there none is the best
+            shown = BASELINE if labels is None else f"{BASELINE}: {curve.label}"
         rows.append({"strategy": shown, "of": counted(len(curve.runs), "run"), "labels": ours})
         rows.append({"strategy": "", "of": "the paper", "labels": str(theirs[name])})
     return table_of(rows) if rows else None
